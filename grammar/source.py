@@ -1,0 +1,53 @@
+"""Where text came from: spans, sources, and the one place where offsets become lines and columns."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range `[start, stop)` of 0-based character offsets."""
+
+    start: int
+    stop: int
+
+    def __or__(self, other: Span) -> Span:
+        """The smallest span that covers both."""
+        return Span(min(self.start, other.start), max(self.stop, other.stop))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of one pattern file and the name it is shown under."""
+
+    name: str
+    text: str = field(repr=False)
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        starts = [0]
+        starts.extend(at + 1 for at, char in enumerate(self.text) if char == "\n")
+        return starts
+
+    def location(self, offset: int) -> tuple[int, int]:
+        """The 1-based line and column of a character offset.
+
+        >>> Source("x.attn", "one\\ntwo").location(5)
+        (2, 2)
+        """
+        offset = max(0, min(offset, len(self.text)))
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of a 1-based line, without its line break."""
+        start = self._line_starts[number - 1]
+        stop = self._line_starts[number] if number < len(self._line_starts) else len(self.text)
+        return self.text[start:stop].rstrip("\r\n")
+
+    @property
+    def num_lines(self) -> int:
+        return len(self._line_starts)
