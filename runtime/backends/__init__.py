@@ -1,0 +1,61 @@
+"""The backends: one file each, found by its name.
+
+A backend file offers `DTYPES`, the dtypes that it takes; `refusal(device_type)`, the reason why it
+cannot run on tensors of that device, or `None`; and either
+
+* `attend(query, key, value, plan, scale) -> (output, lse)`, made of differentiable operations, or
+* `forward(query, key, value, layouts, layout_of_head, scale) -> (output, lse)` and
+  `backward(d_output, d_lse, query, key, value, output, lse, layouts, layout_of_head, scale)
+  -> (d_query, d_key, d_value)`, which run inside one opaque operator.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import torch
+
+
+class Backend(Protocol):
+    """What every backend file offers; see the module docstring for the rest."""
+
+    DTYPES: tuple[torch.dtype, ...]
+    refusal: Callable[[str], str | None]
+    attend: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    forward: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    backward: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+NAMES: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+"""The backends there are, by file name; importing one may still fail, see `refusal`."""
+
+_AUTOMATIC = {"cpu": "cpu", "cuda": "triton"}
+
+
+def load(name: str) -> Backend:
+    """The backend of that name, imported now."""
+    return cast(Backend, cast(Any, importlib.import_module(f"{__name__}.{name}")))
+
+
+# Asked while a graph is traced: the answers depend on nothing else than the constant arguments.
+@torch.compiler.assume_constant_result
+def choose(device_type: str) -> str:
+    """The backend that `"auto"` stands for, on tensors of a device; perhaps one that is absent."""
+    return _AUTOMATIC.get(device_type, "reference")
+
+
+@torch.compiler.assume_constant_result
+def problem(name: str, device_type: str, dtype_name: str) -> str | None:
+    """Why a backend cannot take tensors of this device and dtype, or `None` when it can."""
+    if name not in NAMES:
+        return f"backend must be one of {', '.join(('auto', *NAMES))}, got '{name}'"
+    backend = load(name)
+    if reason := backend.refusal(device_type):
+        return reason
+    names = [str(dtype).removeprefix("torch.") for dtype in backend.DTYPES]
+    if dtype_name not in names:
+        return f"backend '{name}' takes {', '.join(names)}, got {dtype_name}"
+    return None

@@ -1,0 +1,205 @@
+"""Checks of the arguments of `attention`: one table; a message names argument, wish and fact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from attnloom.runtime import backends
+from attnloom.runtime.plan import Plan
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of one call, before anything is known about them."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    plan: Plan
+    scale: float | None
+    backend: str
+
+
+class Check(NamedTuple):
+    """A condition on the arguments: `fault` gives the message when it does not hold."""
+
+    error: type[Exception]
+    fault: Callable[[Arguments], str | None]
+
+
+def check_arguments(arguments: Arguments) -> None:
+    """Raise for the first check that fails, before any work is done.
+
+    Raises:
+        TypeError: an argument is of the wrong type or dtype.
+        ValueError: an argument does not fit the others.
+    """
+    for check in CHECKS:
+        message = check.fault(arguments)
+        if message is not None:
+            raise check.error(message)
+
+
+def resolve_backend(query: torch.Tensor, backend: str) -> str:
+    """The backend that will run: the one asked for, or the one that `"auto"` stands for."""
+    return backends.choose(query.device.type) if backend == "auto" else backend
+
+
+def _tensors(a: Arguments) -> tuple[tuple[str, torch.Tensor], ...]:
+    return (("query", a.query), ("key", a.key), ("value", a.value))
+
+
+def _type_name(x: object) -> str:
+    return type(x).__name__
+
+
+def _not_tensor(a: Arguments) -> str | None:
+    for name, x in _tensors(a):
+        if not isinstance(x, torch.Tensor):
+            return f"{name} must be a torch.Tensor, got {_type_name(x)}"
+    return None
+
+
+def _not_plan(a: Arguments) -> str | None:
+    if not isinstance(a.plan, Plan):
+        return f"plan must be an attnloom Plan, got {_type_name(a.plan)}"
+    return None
+
+
+def _not_number(a: Arguments) -> str | None:
+    if a.scale is None or (isinstance(a.scale, (int, float)) and not isinstance(a.scale, bool)):
+        return None
+    return f"scale must be a number or None, got {_type_name(a.scale)}"
+
+
+def _not_finite(a: Arguments) -> str | None:
+    if a.scale is not None and not math.isfinite(a.scale):
+        return f"scale must be finite, got {a.scale}"
+    return None
+
+
+def _not_backend_name(a: Arguments) -> str | None:
+    if not isinstance(a.backend, str):
+        return f"backend must be a string, got {_type_name(a.backend)}"
+    return None
+
+
+def _wrong_rank(a: Arguments) -> str | None:
+    for name, x in _tensors(a):
+        if x.dim() != 4:
+            return f"{name} must have shape (batch, heads, length, head_dim), got {tuple(x.shape)}"
+    return None
+
+
+def _is_nested(a: Arguments) -> str | None:
+    for name, x in _tensors(a):
+        if x.is_nested:
+            return f"{name} must be a plain tensor, got a nested one"
+    return None
+
+
+def _wrong_batch(a: Arguments) -> str | None:
+    batch = a.query.shape[0]
+    for name, x in _tensors(a):
+        if x.shape[0] != batch:
+            return f"{name} must have the batch of query, {batch}, got {x.shape[0]}"
+    return None
+
+
+def _wrong_head_dim(a: Arguments) -> str | None:
+    head_dim = a.query.shape[3]
+    if head_dim < 1:
+        return f"query must have a head_dim of at least 1, got {head_dim}"
+    for name, x in _tensors(a):
+        if x.shape[3] != head_dim:
+            return f"{name} must have the head_dim of query, {head_dim}, got {x.shape[3]}"
+    return None
+
+
+def _wrong_heads(a: Arguments) -> str | None:
+    heads, kv_heads, v_heads = a.query.shape[1], a.key.shape[1], a.value.shape[1]
+    if heads != a.plan.num_heads:
+        return f"query must have the {a.plan.num_heads} heads of the plan, got {heads}"
+    if kv_heads < 1 or heads % kv_heads:
+        return f"key must have a number of heads that divides the {heads} of query, got {kv_heads}"
+    if v_heads != kv_heads:
+        return f"value must have as many heads as key, {kv_heads}, got {v_heads}"
+    return None
+
+
+def _wrong_length(a: Arguments) -> str | None:
+    memory = f" ({a.plan.memory} memory tokens included)" if a.plan.memory else ""
+    expected = (a.plan.query_len, a.plan.kv_len, a.plan.kv_len)
+    for (name, x), length in zip(_tensors(a), expected, strict=True):
+        if x.shape[2] != length:
+            return f"{name} must have the length of the plan, {length}{memory}, got {x.shape[2]}"
+    return None
+
+
+def _wrong_plan_batch(a: Arguments) -> str | None:
+    batch, wanted = a.query.shape[0], a.plan.batch_size
+    if wanted is not None and batch != wanted:
+        return f"query must have the batch that the plan is made for, {wanted}, got {batch}"
+    return None
+
+
+def _mixed_dtypes(a: Arguments) -> str | None:
+    for name, x in _tensors(a):
+        if x.dtype != a.query.dtype:
+            return f"{name} must have the dtype of query, {a.query.dtype}, got {x.dtype}"
+    return None
+
+
+def _mixed_devices(a: Arguments) -> str | None:
+    for name, x in _tensors(a):
+        if x.device != a.query.device:
+            return f"{name} must be on the device of query, {a.query.device}, got {x.device}"
+    return None
+
+
+def _plan_elsewhere(a: Arguments) -> str | None:
+    if a.plan.device != a.query.device:
+        return (
+            f"plan must be on the device of query, {a.query.device}, got {a.plan.device}; "
+            f"move it once with plan.to('{a.query.device}')"
+        )
+    return None
+
+
+def _not_floating(a: Arguments) -> str | None:
+    if not a.query.dtype.is_floating_point:
+        return f"query must have a floating-point dtype, got {a.query.dtype}"
+    return None
+
+
+def _backend_refuses(a: Arguments) -> str | None:
+    name = resolve_backend(a.query, a.backend)
+    dtype = str(a.query.dtype).removeprefix("torch.")
+    return backends.problem(name, a.query.device.type, dtype)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(TypeError, _not_tensor),
+    Check(TypeError, _not_plan),
+    Check(TypeError, _not_number),
+    Check(ValueError, _not_finite),
+    Check(TypeError, _not_backend_name),
+    Check(TypeError, _is_nested),
+    Check(ValueError, _wrong_rank),
+    Check(TypeError, _not_floating),
+    Check(TypeError, _mixed_dtypes),
+    Check(ValueError, _mixed_devices),
+    Check(ValueError, _wrong_batch),
+    Check(ValueError, _wrong_head_dim),
+    Check(ValueError, _wrong_heads),
+    Check(ValueError, _wrong_length),
+    Check(ValueError, _wrong_plan_batch),
+    Check(ValueError, _backend_refuses),
+    Check(ValueError, _plan_elsewhere),
+)
+"""Every condition, in the order in which they are checked: each may rely on the ones before."""
