@@ -1,0 +1,26 @@
+"""The command line: `attnloom COMMAND`. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from attnloom.cli.compiling import compile_command
+from attnloom.cli.files import check_command, fmt_command, list_command
+from attnloom.cli.program import Program
+from attnloom.cli.running import run_command
+from attnloom.cli.showing import show_command
+
+program = Program(
+    name="attnloom",
+    commands=[
+        check_command,
+        fmt_command,
+        list_command,
+        show_command,
+        compile_command,
+        run_command,
+    ],
+)
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    program()
