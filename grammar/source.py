@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
+
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -21,16 +24,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Source:
-    """The text of one pattern file and the name it is shown under."""
+    """The text of one pattern file and the name it is shown under.
+
+    Lines end in LF, CR LF, or a lone CR.
+    """
 
     name: str
     text: str = field(repr=False)
 
     @cached_property
     def _line_starts(self) -> list[int]:
-        starts = [0]
-        starts.extend(at + 1 for at, char in enumerate(self.text) if char == "\n")
-        return starts
+        return [0, *(found.end() for found in _LINE_BREAK.finditer(self.text))]
 
     def location(self, offset: int) -> tuple[int, int]:
         """The 1-based line and column of a character offset.
@@ -47,6 +51,14 @@ class Source:
         start = self._line_starts[number - 1]
         stop = self._line_starts[number] if number < len(self._line_starts) else len(self.text)
         return self.text[start:stop].rstrip("\r\n")
+
+    def slice(self, span: Span) -> str:
+        """The text that a span covers.
+
+        >>> Source("x.attn", "one two").slice(Span(4, 7))
+        'two'
+        """
+        return self.text[span.start : span.stop]
 
     @property
     def num_lines(self) -> int:

@@ -111,9 +111,7 @@ class Listing(Node):
     items: tuple[Expr, ...]
 
 
-Expr = (
-    Number | Boolean | Name | Call | Unary | Binary | Compare | Interval | Ends | Every | Listing
-)
+Expr = Number | Boolean | Name | Call | Unary | Binary | Compare | Interval | Ends | Every | Listing
 
 
 # --- statements ----------------------------------------------------------------------------------

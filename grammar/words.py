@@ -1,0 +1,133 @@
+"""The words and signs of the language, and how a message speaks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+KEYWORDS = (
+    "and",
+    "else",
+    "every",
+    "expect",
+    "false",
+    "first",
+    "from",
+    "in",
+    "input",
+    "last",
+    "let",
+    "memory",
+    "never",
+    "not",
+    "only",
+    "or",
+    "pattern",
+    "true",
+    "use",
+    "when",
+)
+"""Every reserved word; any of them may still name an argument: `window(last=512)`."""
+
+SIGNS = {
+    "EQUAL": "=",
+    "BAR": "|",
+    "CARET": "^",
+    "AMPERSAND": "&",
+    "PLUS": "+",
+    "MINUS": "-",
+    "STAR": "*",
+    "FLOOR": "//",
+    "PERCENT": "%",
+    "POWER": "**",
+    "TILDE": "~",
+    "DOTDOT": "..",
+    "COMMA": ",",
+    "COLON": ":",
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "LBRACE": "{",
+    "THEN": "{",
+    "RBRACE": "}",
+}
+"""Terminal -> its only spelling."""
+
+KEYWORD_TYPES = {word.upper(): word for word in KEYWORDS}
+OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE", "THEN": "RBRACE"}
+"""Opening bracket -> the bracket that closes it."""
+CLOSERS = frozenset(OPENERS.values())
+
+OPERAND_STARTS = frozenset({"NAME", "NUMBER", "TRUE", "FALSE", "LPAR", "LSQB"})
+EXPRESSION_STARTS = OPERAND_STARTS | {"MINUS", "TILDE", "NOT", "FIRST", "LAST", "EVERY"}
+STATEMENT_WORDS = frozenset({"ONLY", "NEVER", "LET", "WHEN", "MEMORY", "INPUT", "EXPECT"})
+INFIX = frozenset(
+    {
+        "AMPERSAND",
+        "AND",
+        "BAR",
+        "CARET",
+        "COMPARISON",
+        "DOTDOT",
+        "FLOOR",
+        "MINUS",
+        "OR",
+        "PERCENT",
+        "PLUS",
+        "POWER",
+        "STAR",
+    }
+)
+
+# The first group that is wholly allowed is named instead of its members.
+_GROUPS = (
+    (EXPRESSION_STARTS | STATEMENT_WORDS, "a statement"),
+    (EXPRESSION_STARTS, "an expression"),
+    (OPERAND_STARTS | {"MINUS", "TILDE"}, "a number, name, call or `(`"),
+    (frozenset({"PLUS", "MINUS", "STAR", "POWER"}), "an operator"),
+)
+_KINDS = {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "STRING": "a file in quotes",
+    "COMPARISON": "a comparison",
+    "SEP": "a new line",
+    "$END": "the end of the file",
+}
+
+
+def spoken(terminal: str) -> str:
+    """One terminal in words.
+
+    >>> spoken("RPAR"), spoken("NAME")
+    ('`)`', 'a name')
+    """
+    if terminal in _KINDS:
+        return _KINDS[terminal]
+    return f"`{SIGNS.get(terminal) or KEYWORD_TYPES[terminal]}`"
+
+
+def expectations(terminals: Collection[str]) -> tuple[str, ...]:
+    """What may come next, in words: groups of terminals first, then the rest.
+
+    >>> expectations({"RPAR", "COMMA"})
+    ('`)`', '`,`')
+    """
+    left = set(terminals)
+    if "NAME" in left and {"AND", "OR", "LET", "USE"} <= left:
+        # The place of an argument's name, where every keyword is allowed: not worth a word.
+        left -= set(KEYWORD_TYPES) - EXPRESSION_STARTS
+    found = []
+    for group, words in _GROUPS:
+        if group <= left:
+            found.append(words)
+            left -= group | (INFIX if words == "an operator" else frozenset())
+    order = (*CLOSERS, "LBRACE", "THEN", "COMMA")
+    rest = sorted(left, key=lambda one: (one not in order, spoken(one)))
+    return tuple(dict.fromkeys([*found, *map(spoken, rest)]))
+
+
+def listed(words: Collection[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
