@@ -32,7 +32,6 @@ from attnloom.grammar.syntax import (
     Only,
     Parameter,
     Pattern,
-    Statement,
     Unary,
     Use,
     When,
@@ -116,7 +115,7 @@ class Build(Transformer[Token, File]):
     def kind(self, children: Children) -> Group:
         return Group(covering(children), (children[1],))
 
-    range = default = requirement = otherwise = start = staticmethod(grouped)
+    range = default = start = staticmethod(grouped)
 
     # --- statements ---
 
@@ -214,8 +213,3 @@ class Build(Transformer[Token, File]):
     def named(self, children: Children) -> Argument:
         word, _, value = children
         return Argument(covering(children), str(word), value)
-
-
-def statements(items: tuple[Any, ...]) -> tuple[Statement, ...]:
-    """The same items, known to be statements."""
-    return cast("tuple[Statement, ...]", items)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import IntEnum
 
-from attnloom.grammar.pretty import Break, Doc, Group, Nest, layout
+from attnloom.grammar.pretty import Break, Doc, Group, Nest
 from attnloom.grammar.syntax import (
     Argument,
     Binary,
@@ -22,9 +23,6 @@ from attnloom.grammar.syntax import (
     Statement,
     Unary,
 )
-
-Body = Callable[[Sequence[Statement], Call], Doc]
-Spelling = Callable[[Number], str]
 
 
 class Level(IntEnum):
@@ -78,78 +76,91 @@ def level_of(expr: Expr) -> Level:
             return Level.ATOM
 
 
-class ExpressionPrinter:
-    """Prints expressions; how a call's body and a number look is the caller's choice."""
+class ExpressionPrinter(ABC):
+    """Prints expressions; documents are made in the order of the text."""
 
-    def __init__(self, body: Body, spelling: Spelling) -> None:
-        self._body = body
-        self._spelling = spelling
+    @abstractmethod
+    def body(self, statements: Sequence[Statement], after: int) -> Doc:
+        """Statements in braces; `after` is an offset before the opening one in the source."""
 
-    def doc(self, expr: Expr, at_least: Level = Level.OR) -> Doc:
+    def number(self, number: Number) -> str:
+        return str(number.value)
+
+    def expr(self, expr: Expr, at_least: Level = Level.OR) -> Doc:
         """The document of an expression, in parentheses if it is looser than `at_least`."""
         inner = self._bare(expr)
-        if level_of(expr) >= at_least:
-            return inner
-        return Group(("(", Nest((Break(""), inner)), Break(""), ")"))
+        return inner if level_of(expr) >= at_least else in_parentheses(inner)
 
     def arguments(self, arguments: Sequence[Argument]) -> Doc:
         parts = [
-            (f"{one.name}=" if one.name is not None else "", self.doc(one.value))
+            (f"{one.name}=" if one.name is not None else "", self.expr(one.value))
             for one in arguments
         ]
-        return _bracketed("(", parts, ")", fill=False)
+        return bracketed("(", parts, ")")
 
     def _bare(self, expr: Expr) -> Doc:
         match expr:
             case Number():
-                return self._spelling(expr)
+                return self.number(expr)
             case Boolean(value=value):
                 return "true" if value else "false"
             case Name(name=name):
                 return name
-            case Call(name=name, arguments=arguments, body=body):
-                head = (name, self.arguments(arguments))
-                return head if body is None else (*head, " ", self._body(body, expr))
+            case Call():
+                return self._call(expr)
             case Unary(operator="not", operand=operand):
-                return ("not ", self.doc(operand, Level.NOT))
+                return ("not ", self.expr(operand, Level.NOT))
             case Unary(operator=operator, operand=operand):
-                return (operator, self.doc(operand, Level.SIGN))
+                return (operator, self.expr(operand, Level.SIGN))
+            case Binary(operator="**", left=left, right=right):
+                return (self.expr(left, Level.ATOM), " ** ", self.expr(right, Level.SIGN))
             case Binary():
                 return self._chain(expr)
             case Compare(operators=operators, operands=operands):
-                tail = [
-                    (Break(), f"{operator} ", self.doc(operand, Level.UNION))
-                    for operator, operand in zip(operators, operands[1:], strict=True)
-                ]
-                return Group((self.doc(operands[0], Level.UNION), Nest(tuple(tail))))
+                return self._series(operators, operands, Level.UNION)
             case Interval(start=start, stop=stop):
-                return (self.doc(start, Level.SUM), "..", self.doc(stop, Level.SUM))
+                return (self.expr(start, Level.SUM), "..", self.expr(stop, Level.SUM))
             case Ends(end=end, count=count):
-                return (f"{end} ", self.doc(count, Level.SUM))
+                return (f"{end} ", self.expr(count, Level.SUM))
             case Every(step=step, start=None):
-                return ("every ", self.doc(step, Level.SUM))
+                return ("every ", self.expr(step, Level.SUM))
             case Every(step=step, start=start):
                 assert start is not None
-                return ("every ", self.doc(step, Level.SUM), " from ", self.doc(start, Level.SUM))
+                return ("every ", self.expr(step, Level.SUM), " from ", self.expr(start, Level.SUM))
             case Listing(items=items):
-                return _bracketed("[", [self.doc(item) for item in items], "]", fill=True)
+                return bracketed("[", [self.expr(item) for item in items], "]", fill=True)
+
+    def _call(self, call: Call) -> Doc:
+        head = (call.name, self.arguments(call.arguments))
+        if call.body is None:
+            return head
+        last = call.arguments[-1].span if call.arguments else call.name_span
+        return (*head, " ", self.body(call.body, last.stop))
 
     def _chain(self, expr: Binary) -> Doc:
-        """Operators of one level that associate to the left, flattened: they break together."""
+        """Operators of one level associate to the left: one series, which breaks as a whole."""
         level = BINARY[expr.operator]
-        if level is Level.POWER:
-            left, right = self.doc(expr.left, Level.ATOM), self.doc(expr.right, Level.SIGN)
-            return (left, " ** ", right)
-        tail: list[Doc] = []
-        left_most: Expr = expr
-        while isinstance(left_most, Binary) and BINARY[left_most.operator] is level:
-            right = self.doc(left_most.right, Level(level + 1))
-            tail.append((Break(), f"{left_most.operator} ", right))
-            left_most = left_most.left
-        return Group((self.doc(left_most, Level(level + 1)), Nest(tuple(reversed(tail)))))
+        operators: list[str] = []
+        operands: list[Expr] = []
+        left: Expr = expr
+        while isinstance(left, Binary) and BINARY[left.operator] is level:
+            operators.append(left.operator)
+            operands.append(left.right)
+            left = left.left
+        return self._series(operators[::-1], [left, *operands[::-1]], Level(level + 1))
+
+    def _series(self, operators: Sequence[str], operands: Sequence[Expr], level: Level) -> Doc:
+        first, *others = (self.expr(operand, level) for operand in operands)
+        pairs = zip(operators, others, strict=True)
+        tail = tuple((Break(), f"{operator} ", operand) for operator, operand in pairs)
+        return Group((first, Nest(tail)))
 
 
-def _bracketed(opening: str, parts: Sequence[Doc], closing: str, *, fill: bool) -> Doc:
+def in_parentheses(doc: Doc) -> Doc:
+    return Group(("(", Nest((Break(""), doc)), Break(""), ")"))
+
+
+def bracketed(opening: str, parts: Sequence[Doc], closing: str, *, fill: bool = False) -> Doc:
     """Parts between brackets: one a line where they do not fit, or (`fill`) as many as fit."""
     if not parts:
         return opening + closing
@@ -160,10 +171,43 @@ def _bracketed(opening: str, parts: Sequence[Doc], closing: str, *, fill: bool) 
     return Group((opening, Nest((Break(""), *inner)), Break(""), closing))
 
 
-def plain_number(number: Number) -> str:
-    return str(number.value)
+def starts_with_minus(expr: Expr) -> bool:
+    """Whether the text of an expression begins with `-`."""
+    at_least = Level.OR
+    while level_of(expr) >= at_least:
+        match expr:
+            case Unary(operator="-"):
+                return True
+            case Number(value=value):
+                return value < 0
+            case Binary(operator=operator, left=left):
+                at_least = Level.ATOM if operator == "**" else BINARY[operator]
+                expr = left
+            case Compare(operands=operands):
+                at_least, expr = Level.UNION, operands[0]
+            case Interval(start=start):
+                at_least, expr = Level.SUM, start
+            case _:
+                return False
+    return False
 
 
-def one_line(doc: Doc) -> str:
-    """The text of a document that is never broken."""
-    return layout(Group(doc), width=10**9)
+def has_bare_body(expr: Expr) -> bool:
+    """Whether a call with a body may stand outside all brackets in the text of an expression."""
+    todo = [expr]
+    while todo:
+        match todo.pop():
+            case Call(body=body):
+                if body is not None:
+                    return True
+            case Unary(operand=operand) | Ends(count=operand):
+                todo.append(operand)
+            case Binary(left=first, right=second) | Interval(start=first, stop=second):
+                todo += (first, second)
+            case Compare(operands=operands):
+                todo += operands
+            case Every(step=step, start=start):
+                todo += (step,) if start is None else (step, start)
+            case _:
+                pass
+    return False

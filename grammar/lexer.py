@@ -1,7 +1,8 @@
 """From characters to the tokens that the grammar reads: limits, comments, and line breaks.
 
-A line break ends a statement, except inside `(` and `[` (a `{` in there makes it count again), after
-an operator, `,`, `=` or `:`, and before a line that starts with an operator or `{`. `;` always does.
+A line break ends a statement, except inside `(` and `[` (a `{` in there makes it count again),
+after an operator, `,`, `=` or `:`, and before a line that starts with an operator or `{`. `;`
+always does.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def _in_parentheses(open_brackets: list[Token]) -> bool:
 
 
 def _close(open_brackets: list[Token], closer: str) -> None:
-    """Drop the bracket that `closer` closes, with unclosed ones inside it; a stray one closes none."""
+    """Drop the bracket that `closer` closes, with unclosed ones inside; a stray one closes none."""
     for at in range(len(open_brackets) - 1, -1, -1):
         kind = open_brackets[at].type
         if OPENERS[kind] == closer:

@@ -39,13 +39,27 @@ class Nest:
 
 @dataclass(frozen=True, slots=True)
 class Trailing:
-    """Text at the end of a line that does not count for the width, at `column` if it gets there."""
+    """A part with a comment after it, which does not count for the width.
+
+    The comment stands `offset` columns right of the indentation if that leaves two spaces and the
+    part is one line, else two spaces after the part.
+    """
+
+    part: Doc
+    text: str
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The comment of a `Trailing`, with the number of lines there were when its part began."""
 
     text: str
-    column: int = 0
+    offset: int
+    num_lines: int
 
 
-Doc = str | Break | HardBreak | Group | Nest | Trailing | tuple["Doc", ...]
+Doc = str | Break | HardBreak | Group | Nest | Trailing | _Tail | tuple["Doc", ...]
 
 _Item = tuple[int, bool, Doc]  # indentation, flat, document
 
@@ -73,7 +87,11 @@ def layout(doc: Doc, *, width: int, step: int = 4) -> str:
             case Group(part):
                 fits = flat or _fits(width - column, (indent, True, part), todo)
                 todo.append((indent, fits, part))
-            case Trailing(text, wanted):
+            case Trailing(part, text, offset):
+                todo.append((indent, flat, _Tail(text, offset, len(lines))))
+                todo.append((indent, flat, part))
+            case _Tail(text, offset, num_lines):
+                wanted = indent + offset if num_lines == len(lines) else 0
                 line.append(" " * max(2, wanted - column) + text)
             case Break(text) if flat:
                 line.append(text)
@@ -104,10 +122,12 @@ def _fits(room: int, first: _Item, rest: list[_Item]) -> bool:
                 room -= len(item)
             case tuple():
                 todo.extend((indent, flat, part) for part in reversed(item))
-            case Nest(part) | Group(part):
+            case Nest(part) | Group(part) | Trailing(part):
                 todo.append((indent, flat, part))
             case Break(text) if flat:
                 room -= len(text)
             case Break() | HardBreak():
                 return True
+            case _Tail():
+                pass
     return False

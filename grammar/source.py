@@ -1,4 +1,4 @@
-"""Where text came from: spans, sources, and the one place where offsets become lines and columns."""
+"""Where text came from: spans, sources, and the one place that turns offsets into lines."""
 
 from __future__ import annotations
 

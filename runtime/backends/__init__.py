@@ -29,7 +29,9 @@ class Backend(Protocol):
     backward: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
-NAMES: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+NAMES: tuple[str, ...] = tuple(
+    sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+)
 """The backends there are, by file name; importing one may still fail, see `refusal`."""
 
 _AUTOMATIC = {"cpu": "cpu", "cuda": "triton"}
