@@ -1,0 +1,118 @@
+"""Same: the pairs of tokens that carry the same id; documents, segments, the cells of a tiling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from attnloom.compiler.limits import MAX_RUNS, TooLarge
+from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
+from attnloom.compiler.regions.rectangles import rectangles
+from attnloom.compiler.runs import Ints, Runs
+from attnloom.compiler.zones import Zones
+
+_NO_QUERY, _NO_KEY = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Same(Region):
+    """The pairs of tokens `i` and `j` with `ids[i] == ids[j]`; a negative id joins nothing.
+
+    Shapes:
+        ids: `(length,)`, numbered from 0
+    """
+
+    ids: Ints
+    _ranges: dict[tuple[int, int], tuple[Ints, Ints]] = field(
+        default_factory=dict, repr=False, init=False
+    )
+
+    @classmethod
+    def of(cls, ids: Ints) -> Same:
+        """From any integers; negative ones are ids like others."""
+        _, numbers = np.unique(ids, return_inverse=True)
+        return cls(numbers.reshape(-1).astype(np.int64))
+
+    def _at(self, positions: Ints, absent: int) -> Ints:
+        length = len(self.ids)
+        inside = (positions >= 0) & (positions < length)
+        found = self.ids[np.clip(positions, 0, length - 1)]
+        return np.where(inside & (found >= 0), found, absent)
+
+    def contains(self, i: Ints, j: Ints) -> Bools:
+        return np.asarray(self._at(i, _NO_QUERY) == self._at(j, _NO_KEY))
+
+    def classify(self, tiles: Tiles) -> Kinds:
+        row_low, row_high = self._extent(tiles, tiles.row_numbers, tiles.height)
+        key_low, key_high = self._extent(tiles, tiles.column_numbers, tiles.width)
+        apart = (row_high < key_low) | (key_high < row_low) | (row_high < 0) | (key_high < 0)
+        one = (row_low == row_high) & (key_low == key_high) & (row_low == key_low) & (row_low >= 0)
+        return np.where(one, FULL, np.where(apart, EMPTY, MIXED)).astype(np.uint8)
+
+    def _extent(self, tiles: Tiles, numbers: Ints, size: int) -> tuple[Ints, Ints]:
+        """The least and the largest id in stretches of positions; -1 where there is none."""
+        name = (size, tiles.origin)
+        if name not in self._ranges:
+            length = len(self.ids)
+            before = -tiles.origin
+            padded = np.full(-(-(before + length) // size) * size, _NO_QUERY, dtype=np.int64)
+            padded[before : before + length] = np.maximum(self.ids, _NO_QUERY)
+            rows = padded.reshape(-1, size)
+            self._ranges[name] = rows.min(1), rows.max(1)
+        low, high = self._ranges[name]
+        inside = numbers < len(low)
+        at = np.minimum(numbers, len(low) - 1)
+        return np.where(inside, low[at], _NO_QUERY), np.where(inside, high[at], _NO_QUERY)
+
+    def signature(self, tiles: Tiles) -> Ints:
+        kinds = self.classify(tiles).astype(np.int64) - 3
+        mixed = kinds == MIXED - 3
+        code = np.stack([tiles.rows, tiles.columns], axis=1)
+        return np.where(mixed[:, None], code, kinds[:, None])
+
+    def dense(self, tiles: Tiles) -> Bools:
+        rows, keys = self._at(tiles.queries, _NO_QUERY), self._at(tiles.keys, _NO_KEY)
+        return rows[:, :, None] == keys[:, None, :]
+
+    @cached_property
+    def _runs_of_ids(self) -> Runs:
+        ids = self.ids
+        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])).astype(np.int64)
+        stops = np.concatenate([starts[1:], [len(ids)]])
+        number = ids[starts]
+        known = number >= 0
+        count = int(ids.max(initial=-1)) + 1
+        return Runs.of_ranges(count, number[known], starts[known], stops[known])
+
+    def runs(self, rows: Ints) -> Runs:
+        table = self._runs_of_ids
+        ids = self._at(rows, _NO_QUERY)
+        some = ids >= 0
+        first = np.where(some, table.offsets[np.maximum(ids, 0)], 0)
+        counts = np.where(some, table.offsets[np.maximum(ids, 0) + 1] - first, 0)
+        total = int(counts.sum())
+        if total > MAX_RUNS:
+            raise TooLarge(f"{len(rows):,} rows hold more than {MAX_RUNS:,} ranges of keys")
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        at = np.arange(total) - np.repeat(offsets[:-1] - first, counts)
+        return Runs(offsets, table.starts[at], table.stops[at])
+
+    def transposed(self) -> Same:
+        return self
+
+    def in_blocks(self, size: int, length: int) -> Same:
+        return Same(np.repeat(self.ids, size)[:length])
+
+    def zones(self, start: int, stop: int) -> Zones:
+        table = self._runs_of_ids
+        counts = np.diff(table.offsets)
+        rows = np.repeat(np.arange(len(table.starts)), counts[table.rows])
+        offsets = np.concatenate([[0], np.cumsum(counts[table.rows])])
+        at = np.arange(len(rows)) - np.repeat(
+            offsets[:-1] - table.offsets[table.rows], counts[table.rows]
+        )
+        return rectangles(
+            start, stop, table.starts[rows], table.stops[rows], table.starts[at], table.stops[at]
+        )

@@ -1,0 +1,170 @@
+"""From a region to a block layout, without looking at all pairs.
+
+The square is cut into large tiles. A tile that is empty or full is done; the others are cut into
+smaller ones, down to the tiles of the layout, so only the border of the relation is visited. At the
+end, tiles with equal signatures share one mask, which is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from attnloom.compiler.layout import FULL as FULL_MASK
+from attnloom.compiler.layout import BlockLayout
+from attnloom.compiler.limits import MAX_MASK_BYTES, MAX_TILES, TooLarge
+from attnloom.compiler.regions import FULL, MIXED, Region, Tiles
+from attnloom.compiler.runs import Ints
+
+_BRANCH = 4
+"""Into how many a tile is cut along each axis."""
+
+_MASK_ELEMENTS = 1 << 24
+"""Pairs of partial tiles that are worked out at once."""
+
+_TILES_AT_ONCE = 1 << 20
+
+
+def tile(region: Region, start: int, stop: int, block_m: int, block_n: int) -> BlockLayout:
+    """The layout of a region over the positions `start..stop`.
+
+    The region must hold no pair outside of the positions.
+
+    Raises:
+        TooLarge: the layout would be beyond the limits.
+    """
+    full, mixed = _leaves(region, start, stop, block_m, block_n)
+    rows, columns, mask_ids, masks = _masks(region, full, mixed)
+    order = np.lexsort((columns, rows))
+    num_rows = -(-(stop - start) // block_m)
+    counts = np.bincount(rows, minlength=num_rows)
+    ids, used = _by_first_use(mask_ids[order])
+    return BlockLayout(
+        query_len=stop - start,
+        kv_len=stop - start,
+        block_m=block_m,
+        block_n=block_n,
+        row_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        column_indices=columns[order].astype(np.int32),
+        mask_ids=ids.astype(np.int32),
+        masks=masks[used],
+    )
+
+
+def _leaves(
+    region: Region, start: int, stop: int, block_m: int, block_n: int
+) -> tuple[Tiles, Tiles]:
+    """The full tiles of the layout, and those that may be partial."""
+    height, width = block_m, block_n
+    while height < stop - start or width < stop - start:
+        height, width = height * _BRANCH, width * _BRANCH
+    origin = np.array([start], dtype=np.int64)
+    tiles = Tiles(origin, origin, height, width, start)
+    full: list[Tiles] = []
+    total = 0
+    while True:
+        kinds = np.concatenate([region.classify(part) for part in _chunks(tiles)])
+        found = _shrunk(tiles.select(kinds == FULL), block_m, block_n, stop)
+        full.append(found)
+        total += len(found)
+        tiles = tiles.select(kinds == MIXED)
+        if total + len(tiles) > MAX_TILES:
+            raise TooLarge(f"the layout has more than {MAX_TILES:,} tiles of {block_m}x{block_n}")
+        if tiles.height == block_m:
+            break
+        tiles = _children(tiles, _BRANCH, _BRANCH, stop)
+    rows = np.concatenate([part.rows for part in full])
+    columns = np.concatenate([part.columns for part in full])
+    return Tiles(rows, columns, block_m, block_n, start), tiles
+
+
+def _chunks(tiles: Tiles) -> Iterator[Tiles]:
+    for first in range(0, max(1, len(tiles)), _TILES_AT_ONCE):
+        yield tiles.select(slice(first, first + _TILES_AT_ONCE))
+
+
+def _children(tiles: Tiles, down: int, across: int, stop: int) -> Tiles:
+    """Each tile cut into `down * across` smaller ones, without those that start beyond `stop`."""
+    if len(tiles) * down * across > 4 * MAX_TILES:
+        raise TooLarge(f"more than {4 * MAX_TILES:,} tiles must be looked at")
+    height, width = tiles.height // down, tiles.width // across
+    rows = tiles.rows[:, None, None] + height * np.arange(down)[:, None]
+    columns = tiles.columns[:, None, None] + width * np.arange(across)
+    rows, columns = (x.reshape(-1) for x in np.broadcast_arrays(rows, columns))
+    inside = (rows < stop) & (columns < stop)
+    return Tiles(rows[inside], columns[inside], height, width, tiles.origin)
+
+
+def _shrunk(tiles: Tiles, block_m: int, block_n: int, stop: int) -> Tiles:
+    """Large tiles as tiles of the layout."""
+    if tiles.height == block_m and tiles.width == block_n:
+        return tiles
+    return _children(tiles, tiles.height // block_m, tiles.width // block_n, stop)
+
+
+def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints, np.ndarray]:
+    """Row, column and mask of every tile that is not empty, and the different masks."""
+    groups, first = _alike(region, mixed)
+    height, width = mixed.height, mixed.width
+    row_bytes = -(-width // 8)
+    if len(first) * height * row_bytes > MAX_MASK_BYTES:
+        raise TooLarge(
+            f"the layout has {len(first):,} different partial tiles, "
+            f"over {MAX_MASK_BYTES >> 30} GiB of masks"
+        )
+    packed = np.empty((len(first), height, row_bytes), dtype=np.uint8)
+    sums = np.empty(len(first), dtype=np.int64)
+    step = max(1, _MASK_ELEMENTS // (height * width))
+    for begin in range(0, len(first), step):
+        own = slice(begin, begin + step)
+        dense = region.dense(mixed.select(first[own]))
+        packed[own] = np.packbits(dense, axis=-1, bitorder="little")
+        sums[own] = np.count_nonzero(dense, axis=(1, 2))
+    names = packed.reshape(len(first), height * row_bytes)
+    names = np.ascontiguousarray(names).view(np.dtype((np.void, max(1, names.shape[1]))))
+    _, kept, which = np.unique(names.reshape(-1), return_index=True, return_inverse=True)
+    ids = which.reshape(-1).astype(np.int64)
+    ids[sums == height * width] = FULL_MASK
+    ids = ids[groups]
+    some = sums[groups] > 0
+    rows = np.concatenate([full.row_numbers, mixed.row_numbers[some]])
+    columns = np.concatenate([full.column_numbers, mixed.column_numbers[some]])
+    mask_ids = np.concatenate([np.full(len(full), FULL_MASK), ids[some]])
+    return rows, columns, mask_ids, packed[kept]
+
+
+def _alike(region: Region, tiles: Tiles) -> tuple[Ints, Ints]:
+    """A group for each tile, and the first tile of each group; tiles of a group look the same."""
+    if not len(tiles):
+        none = np.zeros(0, dtype=np.int64)
+        return none, none
+    signature = np.concatenate([region.signature(part) for part in _chunks(tiles)])
+    code = np.zeros(len(tiles), dtype=np.int64)
+    size = 1
+    for column in signature.T:
+        low = int(column.min())
+        span = int(column.max()) - low + 1
+        if span == 1:
+            continue
+        if size > (1 << 62) // span:
+            values, code = np.unique(code, return_inverse=True)
+            code, size = code.reshape(-1).astype(np.int64), len(values)
+        if size > (1 << 62) // span:
+            values, column = np.unique(column, return_inverse=True)
+            low, span = 0, len(values)
+        code, size = code * span + (column.reshape(-1) - low), size * span
+    _, first, groups = np.unique(code, return_index=True, return_inverse=True)
+    return groups.reshape(-1), first
+
+
+def _by_first_use(mask_ids: Ints) -> tuple[Ints, Ints]:
+    """Mask ids renumbered in the order in which they occur, and the old id of each."""
+    partial = mask_ids != FULL_MASK
+    used, first, inverse = np.unique(mask_ids[partial], return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    found = mask_ids.copy()
+    found[partial] = rank[inverse.reshape(-1)]
+    return found, used[order]
