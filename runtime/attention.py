@@ -14,12 +14,12 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from attnloom.runtime import backends
-from attnloom.runtime.checks import Arguments, check_arguments, resolve_backend
+from attnloom.runtime.checks import Arguments, check_arguments, dtype_to_run, resolve_backend
 from attnloom.runtime.plan import Plan, PlanLayout
 
 _PLAN = "Tensor[] tiles, Tensor layout_of_head, int[] sizes, float scale, str backend"
 
-_library = torch.library.Library("attnloom", "DEF")
+_library = cast(Any, torch.library).Library("attnloom", "DEF")
 _library.define(f"attention(Tensor query, Tensor key, Tensor value, {_PLAN}) -> (Tensor, Tensor)")
 _library.define(
     "attention_backward(Tensor d_output, Tensor d_lse, Tensor query, Tensor key, Tensor value, "
@@ -90,22 +90,17 @@ def attention(
     """
     check_arguments(Arguments(query, key, value, plan, scale, backend))
     name = resolve_backend(query, backend)
-    if torch.is_autocast_enabled(query.device.type):
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key, value = (x.to(dtype_to_run(x)) for x in (query, key, value))
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
     if name == "reference":
         output, lse = _attend_reference(query, key, value, plan, factor)
     else:
         tiles = [tensor for layout in plan.layouts for tensor in layout.tensors]
         sizes = (plan.query_len, plan.kv_len, plan.block_m, plan.block_n)
-        output, lse = _Attention.apply(
-            query, key, value, factor, name, sizes, plan.layout_of_head, *tiles
-        )
+        output, lse = _apply(query, key, value, factor, name, sizes, plan.layout_of_head, *tiles)
     return (output, lse) if return_lse else output
 
 
-@torch.compiler.disable(reason="the reference backend loops over lists as long as the data says")
 def _attend_reference(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,12 +108,15 @@ def _attend_reference(
         return backends.load("reference").attend(query, key, value, plan, scale)
 
 
+# It loops over lists whose lengths depend on the data of the plan: nothing for a graph.
+_attend_reference = cast(Any, torch.compiler).disable(_attend_reference)
+
+
 class _Attention(torch.autograd.Function):
     """Joins the two operators; everything that a tracer must see is an argument."""
 
     @staticmethod
     def forward(
-        ctx: Any,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -128,15 +126,22 @@ class _Attention(torch.autograd.Function):
         layout_of_head: torch.Tensor,
         *tiles: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        output, lse = _forward_op(
-            query, key, value, list(tiles), layout_of_head, list(sizes), scale, backend
+        return cast(
+            tuple[torch.Tensor, torch.Tensor],
+            _forward_op(
+                query, key, value, list(tiles), layout_of_head, list(sizes), scale, backend
+            ),
         )
-        ctx.save_for_backward(query, key, value, output, lse, layout_of_head, *tiles)
-        ctx.scale, ctx.backend, ctx.sizes = scale, backend, sizes
-        return output, lse
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        query, key, value, ctx.scale, ctx.backend, ctx.sizes, layout_of_head, *tiles = inputs
+        ctx.save_for_backward(query, key, value, *output, layout_of_head, *tiles)
+
+    @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_output: torch.Tensor, d_lse: torch.Tensor) -> tuple[Any, ...]:
         query, key, value, output, lse, layout_of_head, *tiles = ctx.saved_tensors
         d_query, d_key, d_value = _backward_op(
@@ -144,6 +149,9 @@ class _Attention(torch.autograd.Function):
             tiles, layout_of_head, list(ctx.sizes), ctx.scale, ctx.backend,
         )  # fmt: skip
         return d_query, d_key, d_value, *(None,) * (4 + len(tiles))
+
+
+_apply = cast(Any, _Attention).apply
 
 
 def _unflatten(tiles: Sequence[torch.Tensor], sizes: Sequence[int]) -> tuple[PlanLayout, ...]:
@@ -166,6 +174,8 @@ def _forward(
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # The operator has its dtype from its arguments; autocast must not change it underway.
+    if not len(query):
+        return _forward_fake(query, key, value)
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         layouts = _unflatten(tiles, sizes)
         return backends.load(backend).forward(query, key, value, layouts, layout_of_head, scale)
@@ -192,6 +202,8 @@ def _backward(
     scale: float,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    if not len(query):
+        return _backward_fake(d_output, d_lse, query, key, value)
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         return backends.load(backend).backward(
             d_output, d_lse, query, key, value, output, lse,

@@ -50,31 +50,37 @@ def resolve_backend(query: torch.Tensor, backend: str) -> str:
     return backends.choose(query.device.type) if backend == "auto" else backend
 
 
+def dtype_to_run(x: torch.Tensor) -> torch.dtype:
+    """The dtype in which a tensor takes part: its own, or the one to which autocast casts it."""
+    casts = torch.is_autocast_enabled(x.device.type) and x.is_floating_point()
+    if casts and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
 def _tensors(a: Arguments) -> tuple[tuple[str, torch.Tensor], ...]:
     return (("query", a.query), ("key", a.key), ("value", a.value))
 
 
-def _type_name(x: object) -> str:
-    return type(x).__name__
+def _other_type(name: str, x: object, types: type | tuple[type, ...], wanted: str) -> str | None:
+    # A bool counts as an int in Python, but is none of the things wanted here.
+    fits = isinstance(x, types) and not isinstance(x, bool)
+    return None if fits else f"{name} must be {wanted}, got {type(x).__name__}"
 
 
 def _not_tensor(a: Arguments) -> str | None:
     for name, x in _tensors(a):
-        if not isinstance(x, torch.Tensor):
-            return f"{name} must be a torch.Tensor, got {_type_name(x)}"
+        if message := _other_type(name, x, torch.Tensor, "a torch.Tensor"):
+            return message
     return None
 
 
 def _not_plan(a: Arguments) -> str | None:
-    if not isinstance(a.plan, Plan):
-        return f"plan must be an attnloom Plan, got {_type_name(a.plan)}"
-    return None
+    return _other_type("plan", a.plan, Plan, "an attnloom Plan")
 
 
 def _not_number(a: Arguments) -> str | None:
-    if a.scale is None or (isinstance(a.scale, (int, float)) and not isinstance(a.scale, bool)):
-        return None
-    return f"scale must be a number or None, got {_type_name(a.scale)}"
+    return _other_type("scale", a.scale, (int, float, type(None)), "a number or None")
 
 
 def _not_finite(a: Arguments) -> str | None:
@@ -84,9 +90,7 @@ def _not_finite(a: Arguments) -> str | None:
 
 
 def _not_backend_name(a: Arguments) -> str | None:
-    if not isinstance(a.backend, str):
-        return f"backend must be a string, got {_type_name(a.backend)}"
-    return None
+    return _other_type("backend", a.backend, str, "a string")
 
 
 def _wrong_rank(a: Arguments) -> str | None:
@@ -149,9 +153,10 @@ def _wrong_plan_batch(a: Arguments) -> str | None:
 
 
 def _mixed_dtypes(a: Arguments) -> str | None:
+    dtype = dtype_to_run(a.query)
     for name, x in _tensors(a):
-        if x.dtype != a.query.dtype:
-            return f"{name} must have the dtype of query, {a.query.dtype}, got {x.dtype}"
+        if dtype_to_run(x) != dtype:
+            return f"{name} must have the dtype of query, {dtype}, got {x.dtype}"
     return None
 
 
@@ -179,7 +184,7 @@ def _not_floating(a: Arguments) -> str | None:
 
 def _backend_refuses(a: Arguments) -> str | None:
     name = resolve_backend(a.query, a.backend)
-    dtype = str(a.query.dtype).removeprefix("torch.")
+    dtype = str(dtype_to_run(a.query)).removeprefix("torch.")
     return backends.problem(name, a.query.device.type, dtype)
 
 

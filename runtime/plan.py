@@ -52,6 +52,11 @@ class PlanLayout:
         moved = (tensor.to(device) for tensor in self.tensors)
         return PlanLayout(self.query_len, self.kv_len, self.block_m, self.block_n, *moved)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without what is made on demand.
+        sizes = self.query_len, self.kv_len, self.block_m, self.block_n
+        return PlanLayout, (*sizes, *self.tensors)
+
     @property
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.row_offsets, self.column_indices, self.mask_ids, self.masks
@@ -82,23 +87,35 @@ class PlanLayout:
             return len(self.column_indices) * self.block_m * self.block_n
         return self.block_layout.reads()
 
-    def rows(self, start: int, stop: int) -> torch.Tensor:
-        """The rows `start:stop` of the matrix, bool `(stop - start, kv_len)`."""
-        first, last = start // self.block_m, -(-stop // self.block_m)
-        offsets = self.row_offsets[first : last + 1]
-        tiles = slice(int(offsets[0]), int(offsets[-1]))
-        tile_rows = torch.repeat_interleave(
-            torch.arange(last - first, device=offsets.device), offsets.diff()
-        )
-        shifts = torch.arange(8, dtype=torch.uint8, device=offsets.device)
-        bits = (self.masks[..., None] >> shifts & 1).bool().flatten(-2)[..., : self.block_n]
-        full = bits.new_ones(1, self.block_m, self.block_n)  # FULL == -1 wraps to the last
-        mask_ids = self.mask_ids[tiles].long() % (len(bits) + 1)
-        columns = self.column_indices[tiles].long()
-        dense = bits.new_zeros(last - first, self.num_kv_blocks, self.block_m, self.block_n)
-        dense[tile_rows, columns] = torch.cat([bits, full])[mask_ids]
-        matrix = dense.transpose(1, 2).flatten(2).flatten(0, 1)
-        return matrix[start - first * self.block_m : stop - first * self.block_m, : self.kv_len]
+    def row_of_tiles(self, number: int) -> tuple[slice, torch.Tensor, torch.Tensor]:
+        """The queries of a row of tiles, the keys of its tiles, and who reads what.
+
+        Returns:
+            The range of queries, the keys in ascending order, and bool `(queries, keys)`.
+        """
+        start, stop = self.row_offsets[number : number + 2].tolist()
+        first = number * self.block_m
+        rows = slice(first, min(first + self.block_m, self.query_len))
+        within = torch.arange(self.block_n, device=self.row_offsets.device)
+        keys = self.column_indices[start:stop, None].long() * self.block_n + within
+        mask_ids = self.mask_ids[start:stop].long()
+        reads = within.new_ones(stop - start, self.block_m, self.block_n, dtype=torch.bool)
+        partial = mask_ids != FULL
+        packed = self.masks[mask_ids[partial]]
+        shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
+        bits = (packed[..., None] >> shifts & 1).bool().flatten(-2)
+        reads[partial] = bits[..., : self.block_n]
+        exist = keys.flatten() < self.kv_len
+        by_query = reads.transpose(0, 1).flatten(1)[: rows.stop - first]
+        return rows, keys.flatten()[exist], by_query[:, exist]
+
+    def to_dense(self) -> torch.Tensor:
+        """The matrix itself, bool `(query_len, kv_len)`; for small lengths."""
+        dense = self.masks.new_zeros(self.query_len, self.kv_len, dtype=torch.bool)
+        for number in range(self.num_query_blocks):
+            rows, keys, reads = self.row_of_tiles(number)
+            dense[rows, keys] = reads
+        return dense
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,6 +186,10 @@ class Plan:
     def __deepcopy__(self, memo: dict[int, object]) -> Plan:
         return self  # immutable, so a copied model may share it
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without what is made on demand.
+        return Plan, (self.layouts, self.layout_of_head, self.memory, dict(self.description))
+
     @property
     def device(self) -> torch.device:
         return self.layout_of_head.device
@@ -205,7 +226,7 @@ class Plan:
 
     def to_dense(self) -> torch.Tensor:
         """The relation, bool `(batch or 1, num_heads, query_len, kv_len)`; for small lengths."""
-        matrices = torch.stack([layout.rows(0, layout.query_len) for layout in self.layouts])
+        matrices = torch.stack([layout.to_dense() for layout in self.layouts])
         return matrices[self.layout_of_head]
 
     def _heads(self) -> Iterator[tuple[PlanLayout, int]]:

@@ -42,14 +42,11 @@ def load(name: str) -> Backend:
     return cast(Backend, cast(Any, importlib.import_module(f"{__name__}.{name}")))
 
 
-# Asked while a graph is traced: the answers depend on nothing else than the constant arguments.
-@torch.compiler.assume_constant_result
 def choose(device_type: str) -> str:
     """The backend that `"auto"` stands for, on tensors of a device; perhaps one that is absent."""
     return _AUTOMATIC.get(device_type, "reference")
 
 
-@torch.compiler.assume_constant_result
 def problem(name: str, device_type: str, dtype_name: str) -> str | None:
     """Why a backend cannot take tensors of this device and dtype, or `None` when it can."""
     if name not in NAMES:
@@ -61,3 +58,7 @@ def problem(name: str, device_type: str, dtype_name: str) -> str | None:
     if dtype_name not in names:
         return f"backend '{name}' takes {', '.join(names)}, got {dtype_name}"
     return None
+
+
+# Asked while a graph is traced: the answer depends on nothing else than the constant arguments.
+problem = cast(Any, torch.compiler).assume_constant_result(problem)

@@ -1,27 +1,83 @@
 """Attention where some number is not finite: slower, and nothing that is not read has an effect.
 
-A dense product multiplies what is not read by zero, and zero times NaN is NaN. Here such products
-are taken apart.
+Elsewhere masks are added to the scores, and weights of 0 are multiplied with values: where
+something that is not read is not finite, or overflows, that makes NaN of what must not change. NaN
+never vanishes in a sum, so it is enough to look at the results and to do again the heads that are
+not finite. Here such products are taken apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 
-from attnloom.compiler.layout import FULL
+from attnloom.runtime.backends._cpu_backward import Queries
+from attnloom.runtime.backends._cpu_heads import is_finite
 from attnloom.runtime.plan import PlanLayout
 
 
-def forward_head(
+def forward_again(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+    lse: torch.Tensor,
+    layouts: Sequence[PlanLayout],
+    choice: list[list[int]],
+    scale: float,
+) -> None:
+    """Compute again, in place, each head whose output is not finite."""
+    group = query.shape[1] // key.shape[1]
+    for b, numbers in enumerate(choice):
+        for h, number in enumerate(numbers):
+            if is_finite(output[b, h]):
+                continue
+            q, k, v = (
+                x.to(lse.dtype) for x in (query[b, h], key[b, h // group], value[b, h // group])
+            )
+            output[b, h], lse[b, h] = _forward_head(q, k, v, layouts[number], scale)
+
+
+def backward_again(
+    d_query: torch.Tensor,
+    d_key: torch.Tensor,
+    d_value: torch.Tensor,
+    queries: Queries,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layouts: Sequence[PlanLayout],
+    choice: list[list[int]],
+    scale: float,
+) -> None:
+    """Compute again, in place, the gradients around each key head where one is not finite."""
+    kv_heads = key.shape[1]
+    exact = queries.lse.dtype
+    for b, numbers in enumerate(choice):
+        group = len(numbers) // kv_heads
+        for g in range(kv_heads):
+            heads = range(g * group, (g + 1) * group)
+            own = d_query[b, heads.start : heads.stop], d_key[b, g], d_value[b, g]
+            if all(is_finite(x) for x in own):
+                continue
+            k, v = key[b, g].to(exact), value[b, g].to(exact)
+            sums = torch.zeros_like(k), torch.zeros_like(v)
+            for h in heads:
+                of_head = Queries(*(x[b, h].to(exact) for x in queries))
+                dq, dk, dv = _backward_head(of_head, k, v, layouts[numbers[h]], scale)
+                d_query[b, h] = dq
+                sums[0].add_(dk)
+                sums[1].add_(dv)
+            d_key[b, g], d_value[b, g] = sums
+
+
+def _forward_head(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output and lse of one head, `(length, head_dim)`, in float32 or float64."""
     output = torch.zeros_like(query)
     lse = query.new_full((len(query),), -torch.inf)
-    for rows, keys, reads in _rows_of_tiles(layout):
+    for rows, keys, reads in map(layout.row_of_tiles, range(layout.num_query_blocks)):
         scores = (query[rows] @ key[keys].mT * scale).masked_fill(~reads, -torch.inf)
         lse[rows] = row_lse = torch.logsumexp(scores, -1)
         weights = torch.exp(scores - row_lse[:, None]).masked_fill(~reads, 0.0)
@@ -29,19 +85,13 @@ def forward_head(
     return output, lse
 
 
-def backward_head(
-    d_output: torch.Tensor,
-    delta: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    lse: torch.Tensor,
-    layout: PlanLayout,
-    scale: float,
+def _backward_head(
+    queries: Queries, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradients of one head; `delta` is `sum(d_output * output) - d_lse`, `(length,)`."""
+    """The gradients of one head, `(length, head_dim)`."""
+    query, d_output, lse, delta = queries
     d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
-    for rows, keys, reads in _rows_of_tiles(layout):
+    for rows, keys, reads in map(layout.row_of_tiles, range(layout.num_query_blocks)):
         weights = torch.exp(query[rows] @ key[keys].mT * scale - lse[rows, None])
         weights = weights.masked_fill(~reads, 0.0)
         d_scores = weights * (d_output[rows] @ value[keys].mT - delta[rows, None]) * scale
@@ -76,25 +126,3 @@ def weighted_sum(
     result[rising @ below + falling @ above > 0] -= torch.inf
     result[undefined > 0] = torch.nan
     return result
-
-
-def _rows_of_tiles(layout: PlanLayout) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """For each row of tiles: its queries, its keys, and who reads what, `(queries, keys)`."""
-    tiles = layout.block_layout
-    for number in range(tiles.num_query_blocks):
-        own = slice(int(tiles.row_offsets[number]), int(tiles.row_offsets[number + 1]))
-        ids = tiles.mask_ids[own]
-        if not len(ids):
-            continue
-        first = number * tiles.block_m
-        rows = slice(first, min(first + tiles.block_m, tiles.query_len))
-        columns = tiles.column_indices[own].astype(np.int64)
-        keys = (columns[:, None] * tiles.block_n + np.arange(tiles.block_n)).reshape(-1)
-        bits = np.ones((len(ids), tiles.block_m, tiles.block_n), dtype=np.bool_)
-        partial = ids != FULL
-        bits[partial] = np.unpackbits(
-            tiles.masks[ids[partial]], axis=-1, count=tiles.block_n, bitorder="little"
-        )
-        reads = bits.transpose(1, 0, 2).reshape(tiles.block_m, -1)
-        reads = np.ascontiguousarray(reads[: rows.stop - first, keys < tiles.kv_len])
-        yield rows, torch.from_numpy(keys[keys < tiles.kv_len]), torch.from_numpy(reads)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
+from attnloom.runtime.backends._cpu_heads import Heads, chosen, sliding
 from attnloom.runtime.backends._cpu_pieces import (
     CHUNK_ELEMENTS,
     Chunk,
-    Heads,
     Prepared,
     additive,
     long_mask,
@@ -24,10 +24,31 @@ _LONG_SPLIT = 2048
 """Keys of a long row that one thread takes in one go."""
 
 
+class Part(NamedTuple):
+    """A result over some of the keys, `(heads, ..., rows, head_dim)` and `(heads, ..., rows)`."""
+
+    output: torch.Tensor
+    lse: torch.Tensor
+
+    def silenced(self, silent: torch.Tensor | None) -> Part:
+        """The part with an lse of -inf for the rows that read nothing."""
+        if silent is None:
+            return self
+        return Part(self.output, self.lse.masked_fill(silent, -torch.inf))
+
+    def flat(self) -> Part:
+        """The units of rows put one after the other: `(heads, units * rows, ...)`."""
+        return Part(self.output.flatten(1, 2), self.lse.flatten(1, 2))
+
+    def rows(self, which: slice | torch.Tensor) -> Part:
+        """Some of the rows of a flat part."""
+        return Part(self.output[:, which], self.lse[:, which])
+
+
 class ForwardPass:
     """One call: the tensors, and what to do with each piece.
 
-    Shapes:
+    Shapes, all contiguous:
         query, output: `(batch, heads, query_len, head_dim)`; lse: `(batch, heads, query_len)`
         key, value: `(batch, kv_heads, kv_len, head_dim)`
     """
@@ -36,9 +57,9 @@ class ForwardPass:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> None:
         self.query, self.key, self.value, self.scale = query, key, value, scale
-        exact = torch.float64 if query.dtype == torch.float64 else torch.float32
+        self.exact = torch.float64 if query.dtype == torch.float64 else torch.float32
         self.output = query.new_empty(query.shape)
-        self.lse = query.new_empty(query.shape[:-1], dtype=exact)
+        self.lse = query.new_empty(query.shape[:-1], dtype=self.exact)
 
     def run(self, prepared: Prepared, groups: Sequence[Heads], wide: Sequence[Heads]) -> None:
         """Run all pieces of a layout, for all heads that follow it.
@@ -52,23 +73,30 @@ class ForwardPass:
         for heads in groups:
             for band, mask in prepared.bands():
                 self._band(heads, band, mask, prepared)
-            for part, keys in prepared.shared():
-                if not part.merges:
-                    self._fresh_shared(heads, slice(part.first_row, part.stop_row), keys)
+            for shared, keys in prepared.shared():
+                if not shared.merges:
+                    self._fresh_shared(heads, slice(shared.first_row, shared.stop_row), keys)
+            of_heads = self._results(heads)
             for start, stop in prepared.pieces.bare.tolist():
-                heads.of_query(self.output)[:, start:stop] = 0
-                heads.of_query(self.lse)[:, start:stop] = -torch.inf
+                of_heads.output[:, start:stop] = 0
+                of_heads.lse[:, start:stop] = -torch.inf
             # Now, while the keys are in the cache; written later, over what others say.
             late += [
-                (heads, torch.from_numpy(long.rows), *self._long_rows(heads, long))
+                (of_heads, torch.from_numpy(long.rows), self._long_rows(heads, long))
                 for long in prepared.pieces.long_rows
             ]
         for chunk in prepared.chunks(self.query.shape[-1]):
             for heads in wide:
                 self._chunk(heads, chunk)
-        for heads, rows, part, part_lse in late:
-            heads.of_query(self.output).index_copy_(1, rows, part)
-            heads.of_query(self.lse).index_copy_(1, rows, part_lse)
+        for of_heads, rows, part in late:
+            of_heads.output.index_copy_(1, rows, part.output)
+            of_heads.lse.index_copy_(1, rows, part.lse)
+
+    def _inputs(self, heads: Heads) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return heads.of_query(self.query), heads.of_key(self.key), heads.of_key(self.value)
+
+    def _results(self, heads: Heads) -> Part:
+        return Part(heads.of_query(self.output), heads.of_query(self.lse))
 
     def _attend(
         self,
@@ -76,18 +104,15 @@ class ForwardPass:
         key: torch.Tensor,
         value: torch.Tensor,
         mask: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> Part:
         """Fused attention over `(heads, units, rows, head_dim)`; the mask is `(units or 1, ...)`.
 
         A row that reads nothing gives output 0, and an lse of 0 where it should be -inf.
         """
         if mask is not None:
-            mask = mask.to(self.lse.dtype).expand(*query.shape[:2], -1, -1)
+            mask = mask.to(self.exact).expand(*query.shape[:2], -1, -1)
         if len(query) > 1:
-            return cast(
-                tuple[torch.Tensor, torch.Tensor],
-                _fused(query, key, value, 0.0, False, attn_mask=mask, scale=self.scale),
-            )
+            return Part(*_fused(query, key, value, 0.0, False, attn_mask=mask, scale=self.scale))
         # The result lies in memory as (first, rows, second, head_dim): with the units first it
         # needs no turning.
         output, lse = _fused(
@@ -99,75 +124,57 @@ class ForwardPass:
             attn_mask=None if mask is None else mask.transpose(0, 1),
             scale=self.scale,
         )
-        return output.transpose(0, 1), lse.transpose(0, 1)
+        return Part(output.transpose(0, 1), lse.transpose(0, 1))
 
     def _band(
         self, heads: Heads, band: Band, mask: torch.Tensor | None, prepared: Prepared
     ) -> None:
-        query, key, value = self._heads(heads)
-        output, lse = heads.of_query(self.output), heads.of_query(self.lse)
+        query, key, value = self._inputs(heads)
+        of_heads = self._results(heads)
         step = max(1, CHUNK_ELEMENTS // (len(query) * band.rows * query.shape[-1]))
         silent = None
         if band.mask is not None and not band.mask.any(1).all():
-            silent = torch.from_numpy(~band.mask.any(1))
+            silent = ~torch.from_numpy(band.mask.any(1))
         for start in range(0, band.num_units, step):
             units = min(step, band.num_units - start)
             first = band.first_row + start * band.rows
             rows = slice(first, first + units * band.rows)
-            first_key = band.first_key + start * band.rows
-            part, part_lse = self._attend(
-                query[:, rows].unflatten(1, (units, band.rows)),
-                sliding(key, first_key, units, band.rows, band.num_keys),
-                sliding(value, first_key, units, band.rows, band.num_keys),
-                mask,
-            )
-            if silent is not None:
-                part_lse = part_lse.masked_fill(silent, -torch.inf)
-            part, part_lse = part.flatten(1, 2), part_lse.flatten(1, 2)
+            window = (band.first_key + start * band.rows, units, band.rows, band.num_keys)
+            few = torch.unflatten(query[:, rows], 1, (units, band.rows))
+            part = self._attend(few, sliding(key, *window), sliding(value, *window), mask)
+            part = part.silenced(silent).flat()
             for own, keys in _by_shared(rows, prepared):
-                place = slice(own.start - first, own.stop - first)
+                own_part = part.rows(slice(own.start - first, own.stop - first))
                 if keys is None:
-                    output[:, own] = part[:, place]
-                    lse[:, own] = part_lse[:, place]
+                    of_heads.output[:, own] = own_part.output
+                    of_heads.lse[:, own] = own_part.lse
                 else:
-                    self._with_shared(heads, own, part[:, place], part_lse[:, place], keys)
-
-    def _heads(self, heads: Heads) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return heads.of_query(self.query), heads.of_key(self.key), heads.of_key(self.value)
+                    self._with_shared(heads, own, own_part, keys)
 
     def _fresh_shared(self, heads: Heads, rows: slice, keys: torch.Tensor) -> None:
-        query, key, value = self._heads(heads)
-        part, part_lse = self._attend(
-            query[:, None, rows], key[:, None, keys], value[:, None, keys], None
-        )
-        heads.of_query(self.output)[:, rows] = part[:, 0]
-        heads.of_query(self.lse)[:, rows] = part_lse[:, 0]
+        query, key, value = self._inputs(heads)
+        part = self._attend(query[:, None, rows], key[:, None, keys], value[:, None, keys], None)
+        of_heads = self._results(heads)
+        of_heads.output[:, rows] = part.output[:, 0]
+        of_heads.lse[:, rows] = part.lse[:, 0]
 
-    def _with_shared(
-        self,
-        heads: Heads,
-        rows: slice,
-        parts: torch.Tensor,
-        part_lses: torch.Tensor,
-        keys: torch.Tensor,
-    ) -> None:
+    def _with_shared(self, heads: Heads, rows: slice, parts: Part, keys: torch.Tensor) -> None:
         """Write a result joined by a few more keys: cheaper here than as a second result."""
-        query, key, value = self._heads(heads)
-        outputs, lses = heads.of_query(self.output)[:, rows], heads.of_query(self.lse)[:, rows]
-        exact = self.lse.dtype
-        for number, (part, part_lse) in enumerate(zip(parts, part_lses, strict=True)):
-            few_keys = key[number, keys].to(exact) * self.scale
-            few_values = value[number, keys].to(exact)
-            own = query[number, rows].to(exact)
+        query, key, value = self._inputs(heads)
+        of_rows = self._results(heads).rows(rows)
+        for number, (part, part_lse) in enumerate(zip(*parts, strict=True)):
+            few_keys = key[number, keys].to(self.exact) * self.scale
+            few_values = value[number, keys].to(self.exact)
+            own = query[number, rows].to(self.exact)
             # The result so far takes part as one more key, whose score is its lse.
             scores = part_lse.new_empty(len(keys) + 1, len(part))
             torch.mm(few_keys, own.t(), out=scores[:-1])
             scores[-1] = part_lse
             weights = torch.softmax(scores, 0)
             # The lse by way of the largest weight, for it cannot underflow.
-            torch.sub(scores.amax(0), weights.amax(0).log_(), out=lses[number])
-            output = outputs[number]
-            if output.dtype == exact:
+            torch.sub(scores.amax(0), weights.amax(0).log_(), out=of_rows.lse[number])
+            output = of_rows.output[number]
+            if output.dtype == self.exact:
                 torch.mul(part, weights[-1, :, None], out=output)
                 output.addmm_(weights[:-1].t(), few_values)
             else:
@@ -175,34 +182,27 @@ class ForwardPass:
                 output.copy_(joined.addcmul_(part, weights[-1, :, None]))
 
     def _chunk(self, heads: Heads, chunk: Chunk) -> None:
-        query, key, value = self._heads(heads)
-        output, lse = heads.of_query(self.output), heads.of_query(self.lse)
+        query, key, value = self._inputs(heads)
         shape = (chunk.num_units, -1)
-        part, part_lse = self._attend(
-            query.index_select(1, chunk.rows).unflatten(1, shape),
-            _chosen(key, chunk.keys).unflatten(1, shape),
-            _chosen(value, chunk.keys).unflatten(1, shape),
+        part = self._attend(
+            torch.unflatten(query.index_select(1, chunk.rows), 1, shape),
+            torch.unflatten(chosen(key, chunk.keys), 1, shape),
+            torch.unflatten(chosen(value, chunk.keys), 1, shape),
             chunk.mask,
         )
-        part, part_lse = part.flatten(1, 2), part_lse.flatten(1, 2)
-        if chunk.silent is not None:
-            part_lse = part_lse.masked_fill(chunk.silent, -torch.inf)
-        rows = chunk.rows
-        if chunk.num_valid < len(rows):
-            # Only the last unit can hang over the end; what hangs over is clipped to the last row.
-            valid = _first_occurrences(rows)
-            rows, part, part_lse = rows[valid], part[:, valid], part_lse[:, valid]
+        valid = slice(chunk.num_valid)
+        rows, part = chunk.rows[valid], part.flat().silenced(chunk.silent).rows(valid)
+        of_heads = self._results(heads)
         if chunk.merges:
-            part, part_lse = _merged(output[:, rows], lse[:, rows], part, part_lse)
-        output.index_copy_(1, rows, part)
-        lse.index_copy_(1, rows, part_lse)
+            part = _merged(of_heads.rows(rows), part)
+        of_heads.output.index_copy_(1, rows, part.output)
+        of_heads.lse.index_copy_(1, rows, part.lse)
 
-    def _long_rows(self, heads: Heads, long: LongRows) -> tuple[torch.Tensor, torch.Tensor]:
-        """The output and lse of the long rows, `(heads, num_rows, head_dim)`."""
-        query, key, value = self._heads(heads)
+    def _long_rows(self, heads: Heads, long: LongRows) -> Part:
+        """The result for the long rows: each thread takes some of the keys."""
+        query, key, value = self._inputs(heads)
         allowed = long_mask(long)
-        rows = torch.from_numpy(long.rows)
-        few = query.index_select(1, rows)[:, None]
+        few = query.index_select(1, torch.from_numpy(long.rows))[:, None]
         length = long.stop_key - long.first_key
         even = length // _LONG_SPLIT * _LONG_SPLIT
         parts = []
@@ -213,28 +213,20 @@ class ForwardPass:
             splits = ((stop - start) // size, size)
             mask = silent = None
             if allowed is not None:
-                split = allowed[:, start:stop].unflatten(1, splits).transpose(0, 1)
+                split = torch.unflatten(allowed[:, start:stop], 1, splits).transpose(0, 1)
                 mask, silent = additive(split), ~split.any(-1)
-            part, part_lse = self._attend(
+            part = self._attend(
                 few.expand(-1, splits[0], -1, -1),
-                key[:, keys].unflatten(1, splits),
-                value[:, keys].unflatten(1, splits),
+                torch.unflatten(key[:, keys], 1, splits),
+                torch.unflatten(value[:, keys], 1, splits),
                 mask,
             )
-            parts.append(
-                (part, part_lse if silent is None else part_lse.masked_fill(silent, -torch.inf))
-            )
-        scores = torch.cat([part_lse for _, part_lse in parts], 1)
+            parts.append(part.silenced(silent))
+        scores = torch.cat([part.lse for part in parts], 1)
         weights = torch.softmax(scores, 1)[..., None]
-        values = torch.cat([part for part, _ in parts], 1).to(weights.dtype)
-        return (weights * values).sum(1).to(query.dtype), torch.logsumexp(scores, 1)
-
-
-def sliding(x: torch.Tensor, first: int, num_units: int, step: int, length: int) -> torch.Tensor:
-    """Overlapping views of rows: `(heads, rows, d)` as `(heads, num_units, length, d)`."""
-    strides = (x.stride(0), step * x.stride(1), x.stride(1), x.stride(2))
-    size = (len(x), num_units, length, x.shape[2])
-    return x.as_strided(size, strides, x.storage_offset() + first * x.stride(1))
+        values = torch.cat([part.output for part in parts], 1).to(weights.dtype)
+        output = (weights * values).sum(1).to(query.dtype)
+        return Part(output, torch.logsumexp(scores, 1))
 
 
 def _by_shared(rows: slice, prepared: Prepared) -> Iterator[tuple[slice, torch.Tensor | None]]:
@@ -251,23 +243,11 @@ def _by_shared(rows: slice, prepared: Prepared) -> Iterator[tuple[slice, torch.T
         yield slice(start, rows.stop), None
 
 
-def _chosen(x: torch.Tensor, keys: torch.Tensor | slice) -> torch.Tensor:
-    return x[:, keys] if isinstance(keys, slice) else x.index_select(1, keys)
-
-
-def _first_occurrences(rows: torch.Tensor) -> torch.Tensor:
-    """The places of the rows that differ from all before; equal rows stand together."""
-    fresh = torch.ones(len(rows), dtype=torch.bool)
-    fresh[1:] = rows[1:] != rows[:-1]
-    return fresh.nonzero()[:, 0]
-
-
-def _merged(
-    old: torch.Tensor, old_lse: torch.Tensor, new: torch.Tensor, new_lse: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _merged(old: Part, new: Part) -> Part:
     """Two results over different keys as the result over all of them."""
-    lse = torch.logaddexp(old_lse, new_lse)
+    lse = torch.logaddexp(old.lse, new.lse)
     # Where neither has read anything, any weight will do but NaN.
     shift = lse.masked_fill(lse == -torch.inf, 0.0)
-    old_weight, new_weight = ((x - shift).exp_()[..., None] for x in (old_lse, new_lse))
-    return (old * old_weight + new * new_weight).to(old.dtype), lse
+    old_weight, new_weight = ((part.lse - shift).exp_()[..., None] for part in (old, new))
+    output = old.output * old_weight + new.output * new_weight
+    return Part(output.to(old.output.dtype), lse)

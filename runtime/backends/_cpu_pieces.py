@@ -1,23 +1,27 @@
-"""The pieces of a layout as tensors, and the heads to run them on: what both passes share."""
+"""The pieces of a layout as tensors, ready to be run: what both passes share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnloom.runtime.pieces import Band, Gathered, LongRows, Pieces, SharedKeys, cut
+from attnloom.runtime.cut import cut
+from attnloom.runtime.cut_bands import RowsOfBand
+from attnloom.runtime.pieces import Band, Gathered, LongRows, Pieces, SharedKeys
 from attnloom.runtime.plan import PlanLayout
 
 # Measured with `bench/cpu.py`: PyTorch's fused attention computes 32 queries at a time below 192,
 # then 64, then 256 from 768 on; larger units are faster for each pair, but compute more pairs.
-FORWARD_ROWS = ((16, 0.9), (32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06), (768, 1.12), (1024, 1.12))
-BACKWARD_ROWS = ((32, 0.6), (64, 0.9), (128, 1.0), (256, 1.05))
+_FORWARD_ROWS: RowsOfBand = (
+    (16, 0.9), (32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06), (768, 1.12), (1024, 1.12),
+)  # fmt: skip
+_BACKWARD_ROWS: RowsOfBand = ((32, 0.6), (64, 0.9), (128, 1.0), (256, 1.05))
 
 CHUNK_ELEMENTS = 1 << 18
 """Elements of the largest tensor made for one chunk of a piece: small enough for the cache, and
@@ -32,12 +36,15 @@ _KEPT_PAIRS = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some units of a `Gathered`, as indices. Their queries are sorted and differ.
+    """Some units of a `Gathered`, as indices. Their queries ascend.
 
     Shapes:
-        rows: `(num_units * block_m,)`, clipped to the last query; keys: `(num_units * num_keys,)`,
-        clipped to the last key; blocks: `(num_units * width,)`, the numbers of the key blocks;
-        mask: `(num_units, block_m, num_keys)`, 0 or -inf; silent: `(num_units * block_m,)`
+        rows: `(num_units * block_m,)`, those beyond the last query clipped to it
+        num_valid: how many rows are not clipped; they come first
+        keys: `(num_units * num_keys,)`, clipped likewise, or the range of the only unit's keys
+        blocks: `(num_units * width,)`, the numbers of the key blocks
+        mask: `(num_units, block_m, num_keys)`, 0 or -inf
+        silent: `(num_units * block_m,)`, the rows that read nothing here
     """
 
     num_units: int
@@ -54,8 +61,9 @@ class Chunk:
 class Prepared:
     """The pieces of a layout with their constant tensors."""
 
-    layout: PlanLayout
     pieces: Pieces
+    query_len: int
+    kv_len: int
     band_masks: tuple[torch.Tensor | None, ...]
     shared_keys: tuple[torch.Tensor, ...]
     masks: torch.Tensor
@@ -63,38 +71,35 @@ class Prepared:
     """Chunks made before, by head_dim, where they are small enough to be kept."""
 
     @classmethod
-    def of(cls, layout: PlanLayout, rows_of_band: tuple[tuple[int, float], ...]) -> Prepared:
+    def of(cls, layout: PlanLayout, rows_of_band: RowsOfBand) -> Prepared:
+        """Cut a layout, and make the tensors."""
         pieces = cut(layout.block_layout, rows_of_band=rows_of_band)
         masks = torch.from_numpy(pieces.masks)
-        if masks.numel() <= _TABLE_ELEMENTS:
-            masks = additive(masks)
         return cls(
-            layout,
             pieces,
+            layout.query_len,
+            layout.kv_len,
             tuple(None if b.mask is None else additive(_tensor(b.mask)) for b in pieces.bands),
             tuple(torch.from_numpy(part.keys) for part in pieces.shared),
-            masks,
+            additive(masks) if masks.numel() <= _TABLE_ELEMENTS else masks,
         )
 
     def bands(self) -> Iterator[tuple[Band, torch.Tensor | None]]:
+        """The bands with their masks, 0 or -inf."""
         return zip(self.pieces.bands, self.band_masks, strict=True)
 
     def shared(self) -> Iterator[tuple[SharedKeys, torch.Tensor]]:
+        """The shared keys with their indices."""
         return zip(self.pieces.shared, self.shared_keys, strict=True)
 
     def chunks(self, head_dim: int) -> Iterator[Chunk]:
         """The gathered units, cut so that keys and mask of a chunk stay small."""
         if head_dim not in self.kept:
             chunks = self._make_chunks(head_dim)
-            if self._num_gathered() > _KEPT_PAIRS:
+            if self.pieces.num_gathered_pairs > _KEPT_PAIRS:
                 return chunks
             self.kept[head_dim] = tuple(chunks)
         return iter(self.kept[head_dim])
-
-    def _num_gathered(self) -> int:
-        """Pairs in the gathered units."""
-        blocks = sum(part.columns.size for part in self.pieces.gathered)
-        return blocks * self.pieces.block_m * self.pieces.block_n
 
     def _make_chunks(self, head_dim: int) -> Iterator[Chunk]:
         for part in self.pieces.gathered:
@@ -108,32 +113,27 @@ class Prepared:
         block_m, block_n = self.pieces.block_m, self.pieces.block_n
         first_rows, columns = part.first_rows[units], part.columns[units]
         rows = (first_rows[:, None] + np.arange(block_m)).reshape(-1)
-        query_len, kv_len = self.layout.query_len, self.layout.kv_len
-        first = int(columns[0, 0])
+        first, last = int(columns[0, 0]), int(columns[0, -1])
         keys: torch.Tensor | slice
-        if (
-            len(columns) == 1
-            and columns[0, -1] - first == columns.shape[1] - 1
-            and (int(columns[0, -1] + 1) * block_n <= kv_len)
-        ):
-            keys = slice(first * block_n, int(columns[0, -1] + 1) * block_n)
+        is_range = len(columns) == 1 and last - first == columns.shape[1] - 1
+        if is_range and (last + 1) * block_n <= self.kv_len:
+            keys = slice(first * block_n, (last + 1) * block_n)
         else:
             every = (columns[:, :, None] * block_n + np.arange(block_n)).reshape(-1)
-            keys = torch.from_numpy(np.minimum(every, kv_len - 1))
+            keys = torch.from_numpy(np.minimum(every, self.kv_len - 1))
         mask = None
         if not part.is_full:
             ids = torch.from_numpy(np.ascontiguousarray(part.mask_ids[units]))
             tiles = self.masks[ids].transpose(1, 2).reshape(len(ids), block_m, -1)
             mask = additive(tiles) if tiles.dtype == torch.bool else tiles
-        silent = None if part.silent is None else _tensor(part.silent[units].reshape(-1))
         return Chunk(
             len(columns),
-            torch.from_numpy(np.minimum(rows, query_len - 1)),
-            int(np.count_nonzero(rows < query_len)),
+            torch.from_numpy(np.minimum(rows, self.query_len - 1)),
+            int(np.count_nonzero(rows < self.query_len)),
             keys,
             torch.from_numpy(columns.reshape(-1)),
             mask,
-            silent,
+            None if part.silent is None else _tensor(part.silent[units].reshape(-1)),
             part.merges,
         )
 
@@ -152,103 +152,47 @@ def additive(allowed: torch.Tensor) -> torch.Tensor:
     return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
 
 
-def _tensor(array: NDArray[np.bool_]) -> torch.Tensor:
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
 class _Cached(NamedTuple):
     tiles: tuple[torch.Tensor, ...]
-    prepared: dict[str, tuple[Prepared, ...]]
+    prepared: dict[RowsOfBand, tuple[Prepared, ...]]
 
 
-# By the tensors of the plan, which live as long as the plan does: the operators know no plans.
-_cache: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+# By a tensor of the plan, which lives as long as the plan does: the operators know no plans.
+_cache: MutableMapping[torch.Tensor, _Cached] = WeakTensorKeyDictionary()
 
 
-def prepare(
-    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor, which: str
+def prepare_forward(
+    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor
 ) -> tuple[Prepared, ...]:
-    """The pieces of a plan's layouts, for the `"forward"` or the `"backward"` pass."""
+    """The pieces of a plan's layouts for the forward pass, made at the first call."""
+    return _prepare(layouts, layout_of_head, _FORWARD_ROWS)
+
+
+def prepare_backward(
+    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor
+) -> tuple[Prepared, ...]:
+    """The pieces of a plan's layouts for the backward pass, made at the first call."""
+    return _prepare(layouts, layout_of_head, _BACKWARD_ROWS)
+
+
+def _prepare(
+    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor, rows_of_band: RowsOfBand
+) -> tuple[Prepared, ...]:
     tiles = tuple(tensor for layout in layouts for tensor in layout.tensors)
     cached = _cache.get(layout_of_head)
-    if (
-        cached is None
-        or len(cached.tiles) != len(tiles)
-        or any(old is not new for old, new in zip(cached.tiles, tiles, strict=True))
-    ):
+    if cached is None or not _same(cached.tiles, tiles):
         cached = _cache[layout_of_head] = _Cached(tiles, {})
-    if which not in cached.prepared:
-        rows = FORWARD_ROWS if which == "forward" else BACKWARD_ROWS
-        cached.prepared[which] = tuple(Prepared.of(layout, rows) for layout in layouts)
-    return tuple(cached.prepared[which])
+    # Threads that meet here do the same work twice, and either result will do.
+    prepared = cached.prepared.get(rows_of_band)
+    if prepared is None:
+        prepared = tuple(Prepared.of(layout, rows_of_band) for layout in layouts)
+        cached.prepared[rows_of_band] = prepared
+    return prepared
 
 
-class Heads(NamedTuple):
-    """Heads that follow one layout: indices of batch and query heads, and of key heads."""
-
-    batch: slice
-    heads: slice
-    kv_heads: slice
-
-    def of_query(self, x: torch.Tensor) -> torch.Tensor:
-        """`(batch, heads, ...)` as `(heads chosen, ...)`, a view."""
-        return _joined(x[self.batch, self.heads])
-
-    def of_key(self, x: torch.Tensor) -> torch.Tensor:
-        """`(batch, kv_heads, ...)` as `(heads chosen, ...)`, a view."""
-        return _joined(x[self.batch, self.kv_heads])
-
-
-def _joined(x: torch.Tensor) -> torch.Tensor:
-    return x[0] if len(x) == 1 else x.view(-1, *x.shape[2:])
-
-
-def even(x: torch.Tensor) -> torch.Tensor:
-    """`x` such that a row of features is contiguous and `Heads` can make views of it."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
-
-
-def head_groups(
-    layout_of_head: torch.Tensor,
-    batch: int,
-    kv_heads: int,
-    num_layouts: int,
-    per_group: int,
-    *tensors: torch.Tensor,
-) -> list[list[Heads]]:
-    """For each layout, the heads that follow it, in groups of about `per_group`.
-
-    A group never has two query heads of one key head, so that sums over queries can be added to it
-    at once; `tensors` are those of which views will be made.
-    """
-    choice = layout_of_head.expand(batch, -1).tolist()
-    num_heads = len(choice[0])
-    group = num_heads // kv_heads
-    found: list[list[Heads]] = [[] for _ in range(num_layouts)]
-    uniform = [row[0] if len(set(row)) == 1 else None for row in choice]
-    joinable = all(x.stride(0) == x.shape[1] * x.stride(1) for x in tensors)
-    b = 0
-    while b < batch:
-        number = uniform[b]
-        if number is None:
-            for h in range(num_heads):
-                g = h // group
-                found[choice[b][h]].append(Heads(slice(b, b + 1), slice(h, h + 1), slice(g, g + 1)))
-            b += 1
-            continue
-        stop = b + 1
-        while (
-            joinable
-            and stop < batch
-            and uniform[stop] == number
-            and (stop + 1 - b) * kv_heads <= per_group
-        ):
-            stop += 1
-        step = max(1, min(kv_heads, per_group))
-        for first in range(0, kv_heads, step) if stop == b + 1 else (0,):
-            last = min(first + step, kv_heads) if stop == b + 1 else kv_heads
-            for j in range(group):
-                heads = slice(first * group + j, (last - 1) * group + j + 1, group)
-                found[number].append(Heads(slice(b, stop), heads, slice(first, last)))
-        b = stop
-    return found
+def _same(some: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))

@@ -3,12 +3,13 @@
 `output_i = sum_j softmax_j(scale * <query_i, key_j>) * value_j` over the keys `j` that query `i`
 reads, and `lse_i = log sum_j exp(scale * <query_i, key_j>)`. Keys that are not read are never
 touched. Runs on any device, in float64 for float64 inputs and in float32 otherwise, and can be
-differentiated any number of times. Cost and time follow the reads, but slowly.
+differentiated any number of times. Cost and memory follow the reads, but slowly.
 """
 
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
 from attnloom.runtime.plan import Plan, PlanLayout
@@ -37,40 +38,37 @@ def attend(
     query, key, value = query.to(exact), key.to(exact), value.to(exact)
     batch, num_heads = query.shape[:2]
     group = num_heads // key.shape[1]
-    choice = plan.layout_of_head.expand(batch, -1).tolist()
-    outputs, lses = [], []
-    for b in range(batch):
-        for h in range(num_heads):
-            layout = plan.layouts[choice[b][h]]
+    outputs, lses = [query.flatten(0, 1)[:0]], [query.flatten(0, 1)[:0, :, 0]]
+    for b, numbers in enumerate(plan.layout_of_head.expand(batch, -1).tolist()):
+        for h, number in enumerate(numbers):
             of_head = query[b, h], key[b, h // group], value[b, h // group]
-            output, lse = _attend_head(*of_head, layout, scale)
-            outputs.append(output)
-            lses.append(lse)
-    output = torch.stack(outputs).reshape(query.shape)
-    return output.to(dtype), torch.stack(lses).reshape(query.shape[:-1])
+            output, lse = _attend_head(*of_head, plan.layouts[number], scale)
+            outputs.append(output[None])
+            lses.append(lse[None])
+    output = torch.cat(outputs).reshape(query.shape)
+    return output.to(dtype), torch.cat(lses).reshape(query.shape[:-1])
 
 
 def _attend_head(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of one head, `(length, head_dim)`, by chunks of tile rows."""
-    # A row of zeros behind the last key: what the unused places of a short row point to.
+    """Attention of one head, `(length, head_dim)`, by chunks of queries."""
+    # A row of zeros behind the last key: what the unused places of a short list point to.
     key, value = (torch.cat([x, x.new_zeros(1, x.shape[1])]) for x in (key, value))
     outputs, lses = [], []
-    for first in range(0, layout.query_len, layout.block_m):
-        allowed = layout.rows(first, min(first + layout.block_m, layout.query_len))
-        per_row = int(allowed.sum(1).max()) * query.shape[1]
-        step = max(1, _CHUNK_ELEMENTS // max(1, per_row))
-        for start in range(0, len(allowed), step):
-            reads = allowed[start : start + step]
-            rows = query[first + start : first + start + len(reads)]
+    for number in range(layout.num_query_blocks):
+        rows, keys, reads = layout.row_of_tiles(number)
+        most = max(1, int(reads.sum(1).max())) * query.shape[1]
+        step = max(1, _CHUNK_ELEMENTS // most)
+        for chunk, some in zip(*(torch.split(x, step) for x in (query[rows], reads)), strict=True):
+            lists = _key_lists(keys, some, unused=layout.kv_len)
             # Recomputed in the backward pass, so that no chunk's gathered keys are kept.
             output, lse = checkpoint(
                 _attend_rows,
-                rows,
+                chunk,
                 key,
                 value,
-                _key_lists(reads),
+                lists,
                 scale,
                 use_reentrant=False,
                 preserve_rng_state=False,
@@ -80,25 +78,33 @@ def _attend_head(
     return torch.cat(outputs), torch.cat(lses)
 
 
-def _key_lists(reads: torch.Tensor) -> torch.Tensor:
-    """The keys that each row reads, in ascending order, padded with `kv_len`: `(rows, most)`."""
+def _key_lists(keys: torch.Tensor, reads: torch.Tensor, unused: int) -> torch.Tensor:
+    """The keys that each row reads, in ascending order, filled up with `unused`: `(rows, most)`.
+
+    >>> reads = torch.tensor([[True, False, True], [False, False, True]])
+    >>> _key_lists(torch.tensor([4, 5, 6]), reads, unused=9).tolist()
+    [[4, 6], [6, 9]]
+    """
     counts = reads.sum(1)
-    rows, keys = reads.nonzero(as_tuple=True)
-    place = torch.arange(len(keys), device=keys.device) - (counts.cumsum(0) - counts)[rows]
-    lists = keys.new_full((len(reads), max(1, int(counts.max()))), reads.shape[1])
-    lists[rows, place] = keys
+    row, column = reads.nonzero(as_tuple=True)
+    place = torch.arange(len(column), device=keys.device) - (counts.cumsum(0) - counts)[row]
+    lists = keys.new_full((len(reads), max(1, int(counts.max()))), unused)
+    lists[row, place] = keys[column]
     return lists
 
 
 def _attend_rows(
-    rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lists: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lists: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of a few queries `(rows, head_dim)` over their lists of keys."""
-    unused = lists == len(key) - 1
+    last = len(key) - 1
+    unused = lists == last
     reads_nothing = unused.all(1)
-    scores = torch.einsum("rd,rkd->rk", rows, key[lists]) * scale
+    # Not `key[lists]`, whose gradient is summed in an order that depends on the threads.
+    keys, values = (embedding(lists, x, padding_idx=last) for x in (key, value))
+    scores = torch.einsum("rd,rkd->rk", query, keys) * scale
     # A row without keys gets a softmax over zeros, whose result and gradients are then dropped.
-    scores = scores.masked_fill(unused & ~reads_nothing[:, None], float("-inf"))
-    output = torch.einsum("rk,rkd->rd", torch.softmax(scores, 1), value[lists])
+    scores = scores.masked_fill(unused, -torch.inf).masked_fill(reads_nothing[:, None], 0.0)
+    output = torch.einsum("rk,rkd->rd", torch.softmax(scores, 1), values)
     output = output.masked_fill(reads_nothing[:, None], 0.0)
-    return output, torch.logsumexp(scores, 1).masked_fill(reads_nothing, float("-inf"))
+    return output, torch.logsumexp(scores, 1).masked_fill(reads_nothing, -torch.inf)

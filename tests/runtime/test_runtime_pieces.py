@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from runtime_helpers import layout_of
 
 from attnloom.compiler.layout import BlockLayout
-from attnloom.runtime.pieces import Pieces, cut
+from attnloom.runtime.cut import cut
+from attnloom.runtime.pieces import Pieces
 
 ROWS_OF_BAND = ((32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06))
 
@@ -59,6 +60,10 @@ def dense_of(pieces: Pieces, layout: BlockLayout) -> np.ndarray:
         assert not written[start:stop].any()
         written[start:stop] = 1
     assert (written[: layout.query_len] == 1).all()
+    assert all(
+        band.first_row + band.num_units * band.rows <= layout.query_len for band in pieces.bands
+    )
+    assert all(part.stop_row <= layout.query_len for part in pieces.shared)
     return counts[: layout.query_len, : layout.kv_len]
 
 
@@ -125,3 +130,9 @@ def test_window_on_tile_borders_uses_whole_tiles() -> None:
     pieces = check(abs(i - j) <= 1, 128, 128)
     (band,) = pieces.bands
     assert (band.rows, band.num_keys, band.mask) == (128, 384, None)
+
+
+def test_band_does_not_hang_over_the_last_query() -> None:
+    i, j = np.arange(1000)[:, None], np.arange(1000)
+    pieces = check((i // 128 == j // 128) & (i % 128 < 100), 128, 128)
+    assert sum(band.num_units * band.rows for band in pieces.bands) == 7 * 128
