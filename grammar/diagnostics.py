@@ -99,10 +99,8 @@ def render(diagnostic: Diagnostic) -> str:
        |
     help: did you mean `window`?
     """
-    places = [
-        (one.source, one.source.location(one.span.start)) for one in (diagnostic, *diagnostic.notes)
-    ]
-    digits = max(len(str(line)) for _, (line, _) in places)
+    shown: list[Diagnostic | Note] = [diagnostic, *diagnostic.notes]
+    digits = max(len(str(one.source.location(one.span.start)[0])) for one in shown)
     gutter = " " * (digits + 2) + "|"
     rows = [f"error[{diagnostic.slug}]: {escaped(diagnostic.message)}"]
     rows.append(f"{' ' * (digits + 1)}--> {_place(diagnostic.source, diagnostic.span)}")
@@ -175,22 +173,27 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
 
 
 for _slug, _meaning in {
+    "bad-name": "a name that begins with a digit, or has blanks or signs in it",
     "bad-number": "a number is not written as the language writes numbers",
     "bad-string": "a quoted text is not closed, or stands where none can",
     "cannot-read": "the file is missing, is a folder, or may not be read",
     "empty-file": "a file without any pattern",
     "equals-sign": "`=` where a comparison needs `==`, or the reverse",
     "float-number": "a number with a fractional part or an exponent",
-    "foreign-operator": "an operator of another language",
+    "foreign-operator": "an operator or sign of another language",
     "foreign-word": "a word of another language where ours has its own",
     "hidden-character": "a control character, or one that changes how the text is shown",
+    "misspelt-word": "a word of the language, misspelt",
     "misplaced-statement": "a statement where it cannot stand",
     "missing-brace": "`:` or nothing where a body in braces must come",
     "missing-comma": "two items without a comma between them",
     "missing-else": "`else` without its `when`",
     "missing-let": "a value given to a name without `let`",
+    "missing-name": "a definition without its name",
+    "missing-operand": "an operator, `=` or a word without what must stand beside it",
     "missing-operator": "two expressions with nothing between them",
     "missing-parentheses": "an argument, or an operand, that needs parentheses",
+    "missing-quotes": "the path of a file without quotes",
     "nested-pattern": "a pattern that starts inside the body of another",
     "not-text": "the file is not UTF-8 text",
     "number-too-long": "a number with too many digits",

@@ -76,6 +76,20 @@ def level_of(expr: Expr) -> Level:
             return Level.ATOM
 
 
+def chain_of(last: Binary) -> list[Binary]:
+    """The operators of one level that associate to the left, from the last one to the first.
+
+    Each is the left operand of the one before. In `1 - 2 + 3` that is `+`, then `-`.
+    """
+    chain = [last]
+    level = BINARY[last.operator]
+    left = last.left
+    while level is not Level.POWER and isinstance(left, Binary) and BINARY[left.operator] is level:
+        chain.append(left)
+        left = left.left
+    return chain
+
+
 class ExpressionPrinter(ABC):
     """Prints expressions; documents are made in the order of the text."""
 
@@ -86,10 +100,19 @@ class ExpressionPrinter(ABC):
     def number(self, number: Number) -> str:
         return str(number.value)
 
+    def keeps_parentheses(self, operand: Expr) -> bool:
+        """Whether the author's parentheses around an operand stay although none are needed."""
+        return False
+
     def expr(self, expr: Expr, at_least: Level = Level.OR) -> Doc:
         """The document of an expression, in parentheses if it is looser than `at_least`."""
         inner = self._bare(expr)
-        return inner if level_of(expr) >= at_least else in_parentheses(inner)
+        return in_parentheses(inner) if self._has_parentheses(expr, at_least) else inner
+
+    def _has_parentheses(self, expr: Expr, at_least: Level) -> bool:
+        if level_of(expr) < at_least:
+            return True
+        return at_least > Level.OR and self.keeps_parentheses(expr)
 
     def arguments(self, arguments: Sequence[Argument]) -> Doc:
         parts = [
@@ -97,6 +120,26 @@ class ExpressionPrinter(ABC):
             for one in arguments
         ]
         return bracketed("(", parts, ")")
+
+    def starts_with_minus(self, expr: Expr) -> bool:
+        """Whether the text of an expression begins with `-`."""
+        at_least = Level.OR
+        while not self._has_parentheses(expr, at_least):
+            match expr:
+                case Unary(operator="-"):
+                    return True
+                case Number(value=value):
+                    return value < 0
+                case Binary(operator=operator, left=left):
+                    at_least = Level.ATOM if operator == "**" else BINARY[operator]
+                    expr = left
+                case Compare(operands=operands):
+                    at_least, expr = Level.UNION, operands[0]
+                case Interval(start=start):
+                    at_least, expr = Level.SUM, start
+                case _:
+                    return False
+        return False
 
     def _bare(self, expr: Expr) -> Doc:
         match expr:
@@ -139,15 +182,12 @@ class ExpressionPrinter(ABC):
 
     def _chain(self, expr: Binary) -> Doc:
         """Operators of one level associate to the left: one series, which breaks as a whole."""
-        level = BINARY[expr.operator]
-        operators: list[str] = []
-        operands: list[Expr] = []
-        left: Expr = expr
-        while isinstance(left, Binary) and BINARY[left.operator] is level:
-            operators.append(left.operator)
-            operands.append(left.right)
-            left = left.left
-        return self._series(operators[::-1], [left, *operands[::-1]], Level(level + 1))
+        chain = chain_of(expr)
+        kept = (at for at, link in enumerate(chain) if at and self.keeps_parentheses(link))
+        chain = chain[: next(kept, None)][::-1]
+        operands = [chain[0].left, *(link.right for link in chain)]
+        level = Level(BINARY[expr.operator] + 1)
+        return self._series([link.operator for link in chain], operands, level)
 
     def _series(self, operators: Sequence[str], operands: Sequence[Expr], level: Level) -> Doc:
         first, *others = (self.expr(operand, level) for operand in operands)
@@ -169,27 +209,6 @@ def bracketed(opening: str, parts: Sequence[Doc], closing: str, *, fill: bool = 
         inner.append(",")
         inner.append(Group((Break(), part)) if fill else (Break(), part))
     return Group((opening, Nest((Break(""), *inner)), Break(""), closing))
-
-
-def starts_with_minus(expr: Expr) -> bool:
-    """Whether the text of an expression begins with `-`."""
-    at_least = Level.OR
-    while level_of(expr) >= at_least:
-        match expr:
-            case Unary(operator="-"):
-                return True
-            case Number(value=value):
-                return value < 0
-            case Binary(operator=operator, left=left):
-                at_least = Level.ATOM if operator == "**" else BINARY[operator]
-                expr = left
-            case Compare(operands=operands):
-                at_least, expr = Level.UNION, operands[0]
-            case Interval(start=start):
-                at_least, expr = Level.SUM, start
-            case _:
-                return False
-    return False
 
 
 def has_bare_body(expr: Expr) -> bool:

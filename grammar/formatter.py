@@ -12,18 +12,22 @@ from attnloom.grammar.expressions import (
     bracketed,
     has_bare_body,
     in_parentheses,
-    starts_with_minus,
 )
 from attnloom.grammar.parser import parse
 from attnloom.grammar.pretty import Doc, Group, HardBreak, Nest, Trailing, layout
 from attnloom.grammar.source import Span
 from attnloom.grammar.syntax import (
     Add,
+    Binary,
     Comment,
+    Compare,
+    Ends,
+    Every,
     Expect,
     Expr,
     File,
     Input,
+    Interval,
     Let,
     Memory,
     Never,
@@ -33,6 +37,7 @@ from attnloom.grammar.syntax import (
     Parameter,
     Pattern,
     Statement,
+    Unary,
     Use,
     When,
 )
@@ -54,7 +59,8 @@ def format_file(file: File) -> str:
     """The canonical layout of a file: a statement a line, comments where they were.
 
     A comment inside a statement of several lines moves to a line before it. One empty line between
-    statements stays. Numbers stay as they are spelt.
+    statements stays. Numbers stay as they are spelt, and so do parentheses around an operand that
+    has an operator of its own: `(n % 4) * 2`.
     """
     return layout(_FilePrinter(file).file(), width=WIDTH) + "\n"
 
@@ -91,7 +97,7 @@ class _StatementPrinter(ExpressionPrinter):
             case Add(value=value):
                 # At the start of a line `-` would go on with the statement before.
                 doc = self.expr(value)
-                return in_parentheses(doc) if starts_with_minus(value) else doc
+                return in_parentheses(doc) if self.starts_with_minus(value) else doc
             case Only(value=value):
                 return ("only ", self.expr(value))
             case Never(value=value):
@@ -186,6 +192,17 @@ class _FilePrinter(_StatementPrinter):
         ):
             return spelling
         return super().number(number)
+
+    def keeps_parentheses(self, operand: Expr) -> bool:
+        match operand:
+            case Binary(left=first) | Interval(start=first):
+                return operand.span.start < first.span.start
+            case Compare(operands=(first, *_)):
+                return operand.span.start < first.span.start
+            case Unary() | Ends() | Every():
+                return self._code[operand.span.start : operand.span.start + 1] == "("
+            case _:
+                return False
 
     def body(self, statements: Sequence[Statement], after: int) -> Doc:
         start = self._code.find("{", after) + 1 if self._file.comments else 0
@@ -327,7 +344,7 @@ def _starts_group(entries: Sequence[_Entry], at: int) -> bool:
 
 def _without_comments(file: File) -> str:
     """The text of a file with blanks in place of comments, so that offsets stay."""
-    parts = []
+    parts: list[str] = []
     at = 0
     for comment in sorted(file.comments, key=lambda comment: comment.span):
         parts += (file.source.text[at : comment.span.start], " " * len(comment.text))

@@ -8,30 +8,35 @@ always does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from lark import Token
 
 from attnloom.grammar.diagnostics import Diagnostic, PatternError
+from attnloom.grammar.limits import (
+    MAX_BRACKETS,
+    MAX_BYTES,
+    MAX_TOKENS,
+    too_large,
+    too_many_brackets,
+    too_many_tokens,
+)
 from attnloom.grammar.source import Source, Span
 from attnloom.grammar.syntax import Comment
 from attnloom.grammar.words import CLOSERS, INFIX, KEYWORD_TYPES, OPENERS, STATEMENT_WORDS
 
-MAX_BYTES = 1_000_000
-MAX_TOKENS = 40_000
-MAX_BRACKETS = 100
-
 # Controls, line separators and the bidirectional overrides that make a text look other than it is.
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _BYTE_ORDER_MARK = "\ufeff"
 
 # Beyond these a statement cannot end, nor start.
 _GOES_ON_AFTER = INFIX | {"COMMA", "EQUAL", "COLON", "NOT", "TILDE"}
 _GOES_ON_BEFORE = INFIX | {"LBRACE"}
+_STATEMENT_STARTS = ("SEP", "LBRACE", "THEN")
 
 
 @dataclass(frozen=True)
@@ -66,42 +71,27 @@ def checked_source(text: str, name: str) -> Source:
     Raises:
         PatternError: it is too large, or holds characters that hide something.
     """
-    source = Source(name, text.removeprefix(_BYTE_ORDER_MARK))
-    if len(text) > MAX_BYTES:
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise too_large(name)
+    source = Source(name, text.removeprefix(_BYTE_ORDER_MARK))
     hidden = _HIDDEN.search(source.text)
     if hidden:
-        char = hidden[0]
-        shown = f"U+{ord(char):04X}"
-        what = "is not text" if "\ud800" <= char <= "\udfff" else "cannot be seen"
-        raise PatternError(
-            [
-                Diagnostic(
-                    "hidden-character",
-                    f"the character {shown} {what} and is not allowed in a pattern file",
-                    f"{shown} here",
-                    Span(*hidden.span()),
-                    source,
-                    hints=("remove this character",),
-                    found=shown,
-                )
-            ]
-        )
+        raise PatternError([_hidden(hidden[0], Span(*hidden.span()), source)])
     return source
 
 
-def too_large(name: str) -> PatternError:
-    return PatternError(
-        [
-            Diagnostic(
-                "too-large",
-                f"a pattern file has at most {MAX_BYTES:,} bytes, and this one is larger",
-                "",
-                Span(0, 0),
-                Source(name, ""),
-                hints=("give long lists of links at run time: `input picks: links`",),
-            )
-        ]
+def _hidden(char: str, span: Span, source: Source) -> Diagnostic:
+    shown = f"U+{ord(char):04X}"
+    what = "is not text" if char == "\0" or "\ud800" <= char <= "\udfff" else "cannot be seen"
+    return Diagnostic(
+        "hidden-character",
+        f"the character {shown} {what} and is not allowed in a pattern file",
+        f"{shown} here",
+        span,
+        source,
+        hints=("remove this character",),
+        found=shown,
+        expected=("characters that can be seen",),
     )
 
 
@@ -112,58 +102,10 @@ def arrange(stream: Iterable[Token], source: Source) -> Tokens:
         PatternError: there are too many tokens, or brackets nest too deeply.
     """
     raw, comments = _split(stream, source)
-    found: list[Token] = []
-    open_brackets: list[Token] = []
-    when_levels: list[int] = []
-    separator: Token | None = None
+    arranger = _Arranger(source)
     for at, token in enumerate(raw):
-        kind = token.type
-        before = found[-1].type if found else "SEP"
-        if kind == "NEWLINE":
-            separator = separator or token
-            continue
-        if kind == "SEMICOLON" and not _in_parentheses(open_brackets):
-            separator = token
-            continue
-        if separator is not None and separator.type == "NEWLINE":
-            if _in_parentheses(open_brackets):
-                # A word that only starts statements: the bracket before it was never closed.
-                if not (kind in STATEMENT_WORDS | {"USE", "PATTERN"} and _next(raw, at) != "EQUAL"):
-                    separator = None
-                while separator and _in_parentheses(open_brackets):
-                    open_brackets.pop()
-            elif before in _GOES_ON_AFTER or kind in _GOES_ON_BEFORE:
-                separator = None
-            elif kind == "ELSE" and before == "RBRACE":
-                separator = None
-        if separator is not None and before not in ("SEP", "LBRACE", "THEN"):
-            found.append(_separator(separator))
-            while when_levels and when_levels[-1] >= len(open_brackets):
-                when_levels.pop()
-            before = "SEP"
-        separator = None
-
-        if kind == "WHEN" and before in ("SEP", "LBRACE", "THEN", "ELSE"):
-            when_levels.append(len(open_brackets))
-        elif kind == "LBRACE" and when_levels and when_levels[-1] == len(open_brackets):
-            when_levels.pop()
-            token = Token.new_borrow_pos("THEN", "{", token)
-        elif kind == "SEMICOLON":
-            token = _separator(token)
-        elif kind == "PATTERN" and before == "SEP":
-            open_brackets.clear()
-        if token.type in OPENERS:
-            open_brackets.append(token)
-            if len(open_brackets) > MAX_BRACKETS:
-                raise _too_deep(token, source)
-        elif token.type in CLOSERS:
-            _close(open_brackets, token.type)
-        found.append(token)
-    end = span_of_token(found[-1]).stop if found else 0
-    if found and found[-1].type != "SEP":
-        found.append(Token("SEP", "", start_pos=end, end_pos=end))
-    found.append(Token("$END", "", start_pos=end, end_pos=end))
-    return Tokens(found, comments)
+        arranger.feed(token, raw, at)
+    return Tokens(arranger.ended(), comments)
 
 
 def _split(stream: Iterable[Token], source: Source) -> tuple[list[Token], tuple[Comment, ...]]:
@@ -172,13 +114,116 @@ def _split(stream: Iterable[Token], source: Source) -> tuple[list[Token], tuple[
     line_start = True
     for number, token in enumerate(stream):
         if number >= MAX_TOKENS:
-            raise _too_many(token, source)
+            raise too_many_tokens(source, span_of_token(token))
         if token.type == "COMMENT":
             comments.append(Comment(span_of_token(token), token.rstrip(), alone=line_start))
             continue
         line_start = token.type == "NEWLINE"
         raw.append(token)
     return raw, tuple(comments)
+
+
+class _Arranger:
+    """Passes tokens on with separators in place of line breaks, and with THEN and WORD told apart.
+
+    Unbalanced brackets are the parser's to report; here they only must not mislead what follows.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._found: list[Token] = []
+        self._brackets: list[Token] = []
+        self._calls: list[bool] = []  # of each bracket: is it the `(` of a call?
+        self._whens: list[int] = []  # the number of brackets around each `when` without its `{`
+        self._pending: Token | None = None  # a line break or `;` that may become a separator
+
+    def feed(self, token: Token, raw: Sequence[Token], at: int) -> None:
+        kind = token.type
+        if kind == "NEWLINE":
+            self._pending = self._pending or token
+            return
+        if kind == "SEMICOLON" and not self._in_parentheses():
+            self._pending = token
+            return
+        before = self._separate(kind, raw, at)
+        if kind == "SEMICOLON":
+            token = _separator(token)
+        elif kind == "LBRACE" and self._whens and self._whens[-1] == len(self._brackets):
+            self._whens.pop()
+            token = Token.new_borrow_pos("THEN", "{", token)
+        elif kind == "WHEN" and (before in _STATEMENT_STARTS or before == "ELSE"):
+            self._whens.append(len(self._brackets))
+        elif kind == "PATTERN" and before == "SEP":
+            del self._brackets[:], self._calls[:]
+        elif kind in KEYWORD_TYPES and self._names_argument(before) and _next(raw, at) == "EQUAL":
+            token = Token.new_borrow_pos("WORD", str(token), token)
+        if token.type in OPENERS:
+            self._open(token)
+        elif token.type in CLOSERS:
+            self._close(token.type)
+        self._found.append(token)
+
+    def ended(self) -> list[Token]:
+        """All tokens, the last statement closed like every other."""
+        end = span_of_token(self._found[-1]).stop if self._found else 0
+        if self._found and self._found[-1].type != "SEP":
+            self._found.append(Token("SEP", "", start_pos=end, end_pos=end))
+        self._found.append(Token("$END", "", start_pos=end, end_pos=end))
+        return self._found
+
+    def _separate(self, kind: str, raw: Sequence[Token], at: int) -> str:
+        """Turn what is pending into a separator if it is one; the type of the token before."""
+        before = self._found[-1].type if self._found else "SEP"
+        pending, self._pending = self._pending, None
+        if pending is None or before in _STATEMENT_STARTS:
+            return before
+        if pending.type == "NEWLINE":
+            if self._in_parentheses():
+                starts_statement = kind in STATEMENT_WORDS or kind in ("USE", "PATTERN")
+                if not starts_statement or _next(raw, at) == "EQUAL":
+                    return before
+                # Such words stand in no brackets: those around were never closed.
+                while self._in_parentheses():
+                    self._brackets.pop()
+                    self._calls.pop()
+            elif _goes_on(before, kind):
+                return before
+        self._found.append(_separator(pending))
+        while self._whens and self._whens[-1] >= len(self._brackets):
+            self._whens.pop()
+        return "SEP"
+
+    def _in_parentheses(self) -> bool:
+        return bool(self._brackets) and self._brackets[-1].type in ("LPAR", "LSQB")
+
+    def _names_argument(self, before: str) -> bool:
+        return before in ("LPAR", "COMMA") and self._calls[-1:] == [True]
+
+    def _open(self, token: Token) -> None:
+        kinds = [one.type for one in self._found[-2:]]
+        self._calls.append(
+            token.type == "LPAR" and kinds[-1:] in (["NAME"], ["MEMORY"]) and kinds[0] != "PATTERN"
+        )
+        self._brackets.append(token)
+        if len(self._brackets) > MAX_BRACKETS:
+            raise too_many_brackets(self._source, span_of_token(token))
+
+    def _close(self, closer: str) -> None:
+        """Drop the bracket that `closer` closes, and unclosed ones inside; a stray one none."""
+        for at in range(len(self._brackets) - 1, -1, -1):
+            kind = self._brackets[at].type
+            if OPENERS[kind] == closer:
+                del self._brackets[at:], self._calls[at:]
+                return
+            if closer != "RBRACE" and kind in ("LBRACE", "THEN"):
+                return
+
+
+def _goes_on(before: str, kind: str) -> bool:
+    """Whether a statement goes on over the line break between two tokens."""
+    if kind == "ELSE":
+        return before == "RBRACE"
+    return before in _GOES_ON_AFTER or kind in _GOES_ON_BEFORE
 
 
 def span_of_token(token: Token) -> Span:
@@ -190,54 +235,10 @@ def _separator(token: Token) -> Token:
     return Token("SEP", str(token), start_pos=start, end_pos=start + 1)
 
 
-def _next(raw: list[Token], at: int) -> str:
-    return raw[at + 1].type if at + 1 < len(raw) else "$END"
-
-
-def _in_parentheses(open_brackets: list[Token]) -> bool:
-    return bool(open_brackets) and open_brackets[-1].type in ("LPAR", "LSQB")
-
-
-def _close(open_brackets: list[Token], closer: str) -> None:
-    """Drop the bracket that `closer` closes, with unclosed ones inside; a stray one closes none."""
-    for at in range(len(open_brackets) - 1, -1, -1):
-        kind = open_brackets[at].type
-        if OPENERS[kind] == closer:
-            del open_brackets[at:]
-            return
-        if closer != "RBRACE" and kind in ("LBRACE", "THEN"):
-            return
-
-
-def _too_many(token: Token, source: Source) -> PatternError:
-    return PatternError(
-        [
-            Diagnostic(
-                "too-large",
-                f"a pattern file has at most {MAX_TOKENS:,} words and signs",
-                "the limit is reached here",
-                span_of_token(token),
-                source,
-                hints=("give long lists of links at run time: `input picks: links`",),
-            )
-        ]
-    )
-
-
-def _too_deep(token: Token, source: Source) -> PatternError:
-    return PatternError(
-        [
-            Diagnostic(
-                "too-deep",
-                f"brackets nest at most {MAX_BRACKETS} deep",
-                f"this is number {MAX_BRACKETS + 1}",
-                span_of_token(token),
-                source,
-                hints=("name an inner part: `let part = ...`",),
-            )
-        ]
-    )
-
-
-def is_keyword(token: Token) -> bool:
-    return token.type in KEYWORD_TYPES
+def _next(raw: Sequence[Token], at: int) -> str:
+    """The type of the next token that is not a line break."""
+    while at + 1 < len(raw):
+        at += 1
+        if raw[at].type != "NEWLINE":
+            return raw[at].type
+    return "$END"

@@ -11,11 +11,24 @@ from typing import Any, cast
 from lark import Lark, Token, UnexpectedToken
 
 from attnloom.grammar.build import Build
-from attnloom.grammar.diagnostics import Diagnostic, PatternError
-from attnloom.grammar.lexer import KeepAll, arrange, checked_source, span_of_token
+from attnloom.grammar.diagnostics import PatternError
+from attnloom.grammar.lexer import KeepAll, Tokens, arrange, checked_source, span_of_token
+from attnloom.grammar.limits import MAX_STACK, check_depth, too_deep
+from attnloom.grammar.mistakes import explain, no_pattern
+from attnloom.grammar.reading import text_of
 from attnloom.grammar.source import Source, Span
-from attnloom.grammar.syntax import Expr, File
-from attnloom.grammar.words import expectations, listed
+from attnloom.grammar.spelling import is_misspelt
+from attnloom.grammar.spot import Spot, Start
+from attnloom.grammar.syntax import Expr, File, Node
+
+
+def read(path: str | Path) -> File:
+    """The syntax tree of the pattern file at a path.
+
+    Raises:
+        PatternError: it cannot be read, is too large, or is not a pattern file.
+    """
+    return parse(text_of(path), str(path))
 
 
 def parse(text: str, name: str = "<text>") -> File:
@@ -25,24 +38,24 @@ def parse(text: str, name: str = "<text>") -> File:
         PatternError: the text is not a pattern file.
     """
     source = checked_source(text, name)
-    tokens = arrange(_lark().lex(source.text), source)
-    tree = cast(File, _run(tokens.tokens, source, "file"))
-    if not tree.patterns:
-        raise PatternError(
-            [Diagnostic("empty-file", "the file holds no pattern", "", Span(0, 0), source)]
-        )
-    return replace(tree, span=Span(0, len(source.text)), source=source, comments=tokens.comments)
+    tree, tokens = _parsed(source, "file")
+    file = cast(File, tree)
+    if not file.patterns:
+        raise PatternError([no_pattern(source)])
+    return replace(file, span=Span(0, len(source.text)), source=source, comments=tokens.comments)
 
 
 def parse_expression(text: str, name: str = "<text>") -> Expr:
     """The syntax tree of one expression, such as the value given for a parameter.
 
+    >>> parse_expression("first 4")
+    Ends(end='first', count=Number(value=4))
+
     Raises:
         PatternError: the text is not an expression.
     """
-    source = checked_source(text, name)
-    tokens = arrange(_lark().lex(source.text), source)
-    return cast(Expr, _run(tokens.tokens, source, "expression"))
+    tree, _ = _parsed(checked_source(text, name), "expression")
+    return cast(Expr, tree)
 
 
 @cache
@@ -59,27 +72,32 @@ def _lark() -> Lark:
     )
 
 
-def _run(tokens: list[Token], source: Source, start: str) -> Any:
-    machine = _lark().parse_interactive(start=start)
-    result = None
-    for token in tokens:
+def _parsed(source: Source, start: Start) -> tuple[Node, Tokens]:
+    machine: Any = _lark().parse_interactive(source.text, start=start)
+    tokens = arrange(machine.lexer_thread.lex(machine.parser_state), source)
+    stack = machine.parser_state.state_stack
+    tree = None
+    for at, token in enumerate(tokens.tokens):
+        if token.type in ("NAME", "NUMBER") and is_misspelt(tokens.tokens, at):
+            raise _mistake(source, tokens.tokens, at, start)
         try:
-            result = machine.feed_token(token)
-        except UnexpectedToken as error:
-            expected = expectations(error.expected)
-            raise PatternError(
-                [
-                    Diagnostic(
-                        "syntax",
-                        f"expected {listed(expected)}, found `{token}`",
-                        "",
-                        span_of_token(token),
-                        source,
-                    )
-                ]
-            ) from None
-    return result
+            tree = machine.feed_token(token)
+        except UnexpectedToken:
+            raise _mistake(source, tokens.tokens, at, start) from None
+        if len(stack) > MAX_STACK:
+            raise too_deep(source, span_of_token(token))
+    node = cast(Node, tree)
+    check_depth(node, source)
+    return node, tokens
 
 
-def read(path: str | Path) -> File:
-    return parse(Path(path).read_text(), str(path))
+def _mistake(source: Source, tokens: list[Token], at: int, start: Start) -> PatternError:
+    """What is wrong at a token, once the parser has read all before it again.
+
+    The parser that stopped may have gone some way on with the token, and no longer knows all that
+    could have come instead.
+    """
+    machine: Any = _lark().parse_interactive(start=start)
+    for token in tokens[:at]:
+        machine.feed_token(token)
+    return PatternError([explain(Spot(source, tokens, at, frozenset(machine.accepts()), start))])

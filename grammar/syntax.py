@@ -5,7 +5,8 @@ Nothing here knows what a name means; `compiler` decides that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 
 from attnloom.grammar.source import Source, Span
 
@@ -235,3 +236,29 @@ class File(Node):
     uses: tuple[Use, ...]
     patterns: tuple[Pattern, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)
+
+
+# --- walking -------------------------------------------------------------------------------------
+
+_CHILD_FIELDS: dict[type[Node], tuple[str, ...]] = {}
+_PLAIN_TYPES = {"bool", "int", "str", "str | None", "tuple[str, ...]"}
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The nodes directly below a node, in the order of the text.
+
+    >>> span = Span(0, 0)
+    >>> [child.value for child in children(Listing(span, (Number(span, 5), Number(span, 7))))]
+    [5, 7]
+    """
+    names = _CHILD_FIELDS.get(type(node))
+    if names is None:
+        names = _CHILD_FIELDS[type(node)] = tuple(
+            one.name for one in fields(node) if one.compare and one.type not in _PLAIN_TYPES
+        )
+    for name in names:
+        value = getattr(node, name)
+        if isinstance(value, tuple):
+            yield from value
+        elif value is not None:
+            yield value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+_LONGEST_QUOTE = 40
+
 KEYWORDS = (
     "and",
     "else",
@@ -79,18 +81,24 @@ INFIX = frozenset(
     }
 )
 
-# The first group that is wholly allowed is named instead of its members.
+ARITHMETIC = frozenset({"PLUS", "MINUS", "STAR", "FLOOR", "PERCENT", "POWER"})
+
+# Every group that is wholly allowed is named instead of its members; larger groups come first.
 _GROUPS = (
     (EXPRESSION_STARTS | STATEMENT_WORDS, "a statement"),
     (EXPRESSION_STARTS, "an expression"),
-    (OPERAND_STARTS | {"MINUS", "TILDE"}, "a number, name, call or `(`"),
-    (frozenset({"PLUS", "MINUS", "STAR", "POWER"}), "an operator"),
+    (EXPRESSION_STARTS - {"NOT"}, "an operand"),
+    (OPERAND_STARTS | {"MINUS", "TILDE"}, "a number, a name, a call or brackets"),
+    (INFIX, "an operator"),
+    (INFIX - {"DOTDOT"}, "an operator except `..`"),
+    (ARITHMETIC, "an arithmetic operator"),
 )
 _KINDS = {
     "NAME": "a name",
     "NUMBER": "a number",
     "STRING": "a file in quotes",
     "COMPARISON": "a comparison",
+    "WORD": "`name=value`",
     "SEP": "a new line",
     "$END": "the end of the file",
 }
@@ -114,17 +122,23 @@ def expectations(terminals: Collection[str]) -> tuple[str, ...]:
     ('`)`', '`,`')
     """
     left = set(terminals)
-    if "NAME" in left and {"AND", "OR", "LET", "USE"} <= left:
-        # The place of an argument's name, where every keyword is allowed: not worth a word.
-        left -= set(KEYWORD_TYPES) - EXPRESSION_STARTS
     found = []
     for group, words in _GROUPS:
         if group <= left:
             found.append(words)
-            left -= group | (INFIX if words == "an operator" else frozenset())
-    order = (*CLOSERS, "LBRACE", "THEN", "COMMA")
-    rest = sorted(left, key=lambda one: (one not in order, spoken(one)))
+            left -= group
+    order = ("WORD", *CLOSERS, "LBRACE", "THEN", "COMMA")
+    rest = sorted(left, key=lambda one: (one not in order, one in ("SEP", "$END"), spoken(one)))
     return tuple(dict.fromkeys([*found, *map(spoken, rest)]))
+
+
+def quoted(text: str) -> str:
+    """A piece of a file in backticks, cut if it is long.
+
+    >>> quoted("window"), quoted("x" * 100)[-8:]
+    ('`window`', 'xxxx...`')
+    """
+    return f"`{text}`" if len(text) <= _LONGEST_QUOTE else f"`{text[: _LONGEST_QUOTE - 3]}...`"
 
 
 def listed(words: Collection[str]) -> str:
