@@ -131,13 +131,7 @@ def target(spot: Spot) -> Diagnostic | None:
     if spot.head.type != "USE" or spot.kind == "USE":
         return None
     if len(spot.statement) == 1 and spot.kind in ("SEP", "$END"):
-        return spot.says(
-            "missing-operand",
-            "`use` is followed by a file or by the name of a bundled pattern",
-            "nothing to use",
-            'a file: `use "other.attn"`',
-            "a bundled pattern: `use longformer`",
-        )
+        return _no_target(spot)
     whole = _rest_of_line(spot, 1 - len(spot.statement))
     path = spot.source.slice(whole)
     if re.fullmatch(r"[\w./\\:~-]*[./\\-][\w./\\:~-]*", path):
@@ -150,12 +144,11 @@ def target(spot: Spot) -> Diagnostic | None:
             found=quoted(path),
         )
     if len(spot.statement) == 1:
-        if spot.kind not in KEYWORD_TYPES:
-            return None
-        message = f"{spot.found} is a word of the language, and no bundled pattern"
-        hint = spot.replace(f'"{spot.token}.attn"')
-        return spot.says("reserved-word", message, "not the name of a pattern", hint)
+        return _no_target(spot)
     rest = _rest_of_line(spot, 0)
+    if spot.kind in ("PATTERN", "USE"):
+        label = "`;` or a new line must come before this"
+        return spot.says("syntax", "`use` ends with its line", label, spot.insert(";"))
     if spot.kind == "COMMA":
         other = spot.source.slice(spot.rest(1))
         return spot.says(
@@ -172,6 +165,21 @@ def target(spot: Spot) -> Diagnostic | None:
         "the line should end before this",
         spot.rewrite((Span(span_of_token(spot.before).stop, rest.stop), "")),
     )
+
+
+def _no_target(spot: Spot) -> Diagnostic | None:
+    """Something else than a name or a text after `use`, or nothing."""
+    if spot.kind in ("UNKNOWN", "QUOTED", "OPEN_STRING", "FLOAT"):
+        return None
+    if spot.kind in KEYWORD_TYPES:
+        message = f"{spot.found} is a word of the language, and no bundled pattern"
+        hint = spot.replace(f'"{spot.token}.attn"')
+        return spot.says("reserved-word", message, "not the name of a pattern", hint)
+    message = "`use` is followed by a file or by the name of a bundled pattern"
+    hints = ('a file: `use "other.attn"`', "a bundled pattern: `use longformer`")
+    ends = spot.kind in ("SEP", "$END")
+    slug, label = ("missing-operand", "nothing to use") if ends else ("syntax", "neither of both")
+    return spot.says(slug, message, label, *hints)
 
 
 def _rest_of_line(spot: Spot, first: int) -> Span:
@@ -255,7 +263,12 @@ def missing_brace(spot: Spot, message: str) -> Diagnostic:
 
 def parameter(spot: Spot) -> Diagnostic | None:
     """`int reach`, `reach: int 3`, `reach: int = 3 in 1..9`, `reach: int in [1, 9]`."""
-    if spot.room != "parameters" or not spot.part:
+    if spot.room != "parameters":
+        return None
+    if spot.kind == "COMMA" and not spot.part:
+        message = "nothing stands before this `,`"
+        return spot.says("missing-operand", message, "a parameter must come first", spot.remove())
+    if not spot.part:
         return None
     kinds = [token.type for token in spot.part]
     first = spot.part[0]
@@ -270,6 +283,9 @@ def parameter(spot: Spot) -> Diagnostic | None:
     if kinds == ["NAME"] and spot.token in _KINDS["parameters"]:
         message = f"the type of `{first}` follows `:`"
         return spot.says("syntax", message, "write `:` before this", spot.insert(":"))
+    if spot.kind == "COMPARISON" and spot.token != "==" and "IN" in spot.accepted:
+        message = "the range of a parameter is written `in LOW..HIGH`"
+        return spot.says("syntax", message, "not a range", "write it like `reach: int in 1..9`")
     if "EQUAL" in spot.accepted and spot.kind in ("NUMBER", "TRUE", "FALSE", "MINUS"):
         message = f"the value of `{first}` follows `=`"
         return spot.says("equals-sign", message, "write `=` before this", spot.insert(" ="))

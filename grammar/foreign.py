@@ -199,10 +199,7 @@ def infix_word(spot: Spot) -> Diagnostic | None:
 
 def choice(spot: Spot) -> Diagnostic | None:
     """A condition inside an expression: `x if c else y`, `c ? x : y`, `let x = when c { ... }`."""
-    is_choice = spot.ends_operand and (
-        spot.token == "if" or (spot.token == "?" and spot.near(1).type in EXPRESSION_STARTS)
-    )
-    if not is_choice and not (spot.kind == "WHEN" and spot.before.type in ("EQUAL", "LPAR")):
+    if not is_choice(spot):
         return None
     return spot.says(
         "foreign-operator" if spot.token == "?" else "foreign-word",
@@ -212,6 +209,16 @@ def choice(spot: Spot) -> Diagnostic | None:
     )
 
 
+def is_choice(spot: Spot) -> bool:
+    if spot.kind == "WHEN":
+        return spot.before.type in ("EQUAL", "LPAR", "ONLY", "NEVER")
+    if not spot.ends_operand:
+        return False
+    is_ternary = spot.token == "?" and spot.near(1).type in EXPRESSION_STARTS
+    return is_ternary or spot.token in _IF or spot.before in _IF
+
+
+_IF = ("if", "unless")
 _SIMPLE = ("NUMBER", "NAME")
 _SHORT = 18  # digits of a number that is counted on
 

@@ -25,12 +25,12 @@ RULES: tuple[Rule, ...] = (
     spelling.name,
     spelling.string,
     foreign.value,
-    foreign.choice,
     foreign.operator,
     spelling.character,
     # Words at the beginning of a statement.
     foreign.else_when,
     foreign.statement,
+    foreign.choice,
     statements.misspelt,
     # Brackets.
     brackets.unmatched,
@@ -61,6 +61,7 @@ RULES: tuple[Rule, ...] = (
     operands.colon,
     operands.braces,
     operands.comma,
+    operands.semicolon,
     operands.range_of_range,
     operands.start,
     operands.side_by_side,

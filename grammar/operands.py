@@ -9,11 +9,13 @@ from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.source import Span
 from attnloom.grammar.spot import Spot
 from attnloom.grammar.words import (
+    BODIES,
     CLOSERS,
     EXPRESSION_STARTS,
     INFIX,
     KEYWORD_TYPES,
     OPERAND_STARTS,
+    VARIABLES,
     quoted,
 )
 
@@ -75,7 +77,7 @@ def braces(spot: Spot) -> Diagnostic | None:
         return None
     if spot.wants_operand and spot.room not in ("body", "file"):
         return _list(spot)
-    if spot.wants_operand and spot.before.type in (*INFIX, "EQUAL", "ONLY", "NEVER"):
+    if spot.wants_operand and spot.before.type in (*INFIX, "EQUAL"):
         return _list(spot)
     if spot.before.type == "NAME" and spot.ends_operand:
         return _no_arguments(spot)
@@ -83,18 +85,39 @@ def braces(spot: Spot) -> Diagnostic | None:
         message = "`{` stands behind something: `pattern`, `when`, `else` or a call"
         hint = "a choice: `when head < 2 { ... }`, or blocks: `blocks(64) { ... }`"
         return spot.says("syntax", message, "nothing stands before this", hint)
-    return None
+    if spot.before.type in ("ONLY", "NEVER"):
+        message = f"`{spot.before}` is followed by an expression, not by a body"
+        return spot.says("syntax", message, "write `(`", _in_parentheses(spot))
+    return _no_body(spot)
 
 
 def _no_arguments(spot: Spot) -> Diagnostic:
     """`blocks { ... }`, and `window{each_side=3}`."""
     message = f"the arguments of `{spot.before}` stand in parentheses"
     if spot.kinds(1, "NAME", "EQUAL"):
-        closing = span_of_token(spot.tokens[_closing(spot)])
-        hint = spot.rewrite((spot.span, "("), (closing, ")"))
+        hint = _in_parentheses(spot)
         return spot.says("missing-parentheses", message, "write `(`", hint)
+    if spot.before not in BODIES:
+        return _no_body(spot)
     label = "`(...)` must come before this"
-    return spot.says("missing-parentheses", message, label, spot.insert("(8)"))
+    return spot.says("missing-parentheses", message, label, spot.insert(BODIES[spot.before]))
+
+
+def _no_body(spot: Spot) -> Diagnostic:
+    return spot.says(
+        "syntax",
+        "a body follows `pattern`, `when`, `else` or a call such as `blocks(64)`",
+        "no body can stand here",
+        "end the line before `{`, or write what the body belongs to: `when head < 2 { ... }`",
+    )
+
+
+def _in_parentheses(spot: Spot) -> str | None:
+    """The line with parentheses in place of the braces that open at the spot."""
+    inside = spot.rest(1, commas=True)
+    closing = span_of_token(spot.tokens[_closing(spot)])
+    whole = Span(spot.span.start, closing.stop)
+    return spot.rewrite((whole, f"({spot.source.slice(inside)})"))
 
 
 def _closing(spot: Spot) -> int:
@@ -117,8 +140,11 @@ def _list(spot: Spot) -> Diagnostic:
 
 def comma(spot: Spot) -> Diagnostic | None:
     """`(0, 5)`, and commas between statements."""
-    if spot.kind != "COMMA" or not spot.ends_operand:
+    if spot.kind != "COMMA" or not (spot.ends_operand or spot.before.type == "RBRACE"):
         return None
+    if spot.room == "file" and spot.start == "file":
+        message = "patterns stand one after another without `,`"
+        return spot.says("foreign-operator", message, "leave it out", spot.replace(""))
     if spot.room == "group":
         opening = span_of_token(spot.tokens[spot.brackets[-1]])
         closing = span_of_token(spot.tokens[_closing(spot)])
@@ -129,15 +155,20 @@ def comma(spot: Spot) -> Diagnostic | None:
             "a second item",
             spot.rewrite((opening, "["), (closing, "]")),
         )
-    if spot.room != "body" and spot.start == "file":
+    message = "`,` stands between arguments and items of a list only"
+    hints = [spot.replace(" |"), spot.replace(";") if spot.start == "file" else None]
+    if spot.head.type in ("WHEN", "LET"):
+        hints = [spot.replace(" and")] if spot.head.type == "WHEN" else hints[1:]
+    return spot.says("foreign-operator", message, "not between brackets", *hints)
+
+
+def semicolon(spot: Spot) -> Diagnostic | None:
+    """`[0; 1]` and `f(a; b)`."""
+    if spot.token != ";" or spot.room not in ("arguments", "list", "group"):
         return None
-    return spot.says(
-        "foreign-operator",
-        "`,` stands between arguments and items of a list only",
-        "not in brackets",
-        spot.replace(" |") if spot.head.type != "LET" else None,
-        spot.replace(";") if spot.start == "file" else None,
-    )
+    ours = " |" if spot.room == "group" else ","
+    message = "`;` stands between statements, and none are inside these brackets"
+    return spot.says("foreign-operator", message, f"write `{ours.strip()}`", spot.replace(ours))
 
 
 def range_of_range(spot: Spot) -> Diagnostic | None:
@@ -162,9 +193,12 @@ def side_by_side(spot: Spot) -> Diagnostic | None:
     starts = spot.kind in EXPRESSION_STARTS - {"MINUS"} or spot.kind == "WORD"
     if not spot.ends_operand or not starts:
         return None
-    if spot.room in ("list", "arguments", "parameters"):
+    if "FROM" in spot.accepted and spot.kind in ("NAME", "NUMBER"):
+        return _missing_from(spot)
+    if spot.room in ("list", "arguments"):
         return _missing_comma(spot)
-    if spot.before.type == "NAME" and spot.kind in ("NUMBER", "LSQB", *_RANGES):
+    is_argument = spot.kind in ("NUMBER", "LSQB", *_RANGES) or spot.near(1).type == "EQUAL"
+    if spot.before.type == "NAME" and is_argument:
         return _missing_parentheses(spot)
     if spot.kind == "NOT":
         message = "`not` stands before a condition, not between two"
@@ -173,28 +207,43 @@ def side_by_side(spot: Spot) -> Diagnostic | None:
     return _missing_operator(spot)
 
 
+def _missing_from(spot: Spot) -> Diagnostic:
+    """`every 64 starting 63` and `every 64 63`."""
+    message = "the first token of `every` follows `from`"
+    if spot.kind == "NAME":
+        hint = spot.replace("from")
+        return spot.says("foreign-word", message, "write `from`", hint)
+    return spot.says("missing-operator", message, "write `from` before this", spot.insert(" from"))
+
+
 def _missing_comma(spot: Spot) -> Diagnostic:
+    what = "arguments" if spot.room == "arguments" else "the items of a list"
+    message, label = f"`,` stands between {what}", "`,` must come before this"
+    if spot.token == "x" and spot.kinds(-1, "NUMBER", "NAME", "NUMBER"):
+        return spot.says("missing-comma", message, "write `,`", spot.tight(", "))
     hints = [spot.insert(",")]
-    if spot.room == "arguments" and spot.near(1).type == "EQUAL" and spot.kinds(-1, "NAME"):
-        whole = Span(span_of_token(spot.before).start, spot.span.stop)
-        hints.append(spot.rewrite((whole, f"{spot.before}_{spot.token}")))
-    elif spot.room == "arguments" and spot.near(1).type != "EQUAL":
-        hints.append(spot.insert(" and" if spot.is_condition else " |"))
-    what = {"list": "the items of a list", "arguments": "arguments"}.get(spot.room, "parameters")
-    return spot.says(
-        "missing-comma",
-        f"`,` stands between {what}",
-        "`,` must come before this",
-        *hints,
-    )
+    if spot.room == "arguments":
+        hints += _other_arguments(spot)
+    return spot.says("missing-comma", message, label, *hints)
+
+
+def _other_arguments(spot: Spot) -> list[str | None]:
+    """What two operands in the parentheses of a call may be, other than two arguments."""
+    whole = Span(span_of_token(spot.before).start, spot.span.stop)
+    if spot.near(1).type == "EQUAL":
+        named = f"{spot.before}_{spot.token}"
+        return [spot.rewrite((whole, named))] if spot.before.type == "NAME" else []
+    if spot.kinds(-1, "NUMBER", "NAME") and len(spot.part) == 1:
+        return [spot.rewrite((whole, f"{spot.token}={spot.before}"))]
+    return [spot.insert(" and" if spot.is_condition else " |")]
 
 
 def _missing_parentheses(spot: Spot) -> Diagnostic:
     """`window 512`, `global first 4`, `global[0]`."""
     name = spot.before
-    stop = spot.rest(until=INFIX - {"MINUS", "DOTDOT"})
-    value = spot.source.slice(stop)
-    whole = Span(span_of_token(name).stop, stop.stop)
+    rest = spot.rest(until=INFIX - {"MINUS", "DOTDOT"}, commas=True)
+    value = spot.source.slice(rest)
+    whole = Span(span_of_token(name).stop, rest.stop)
     is_tight = span_of_token(name).stop == spot.span.start
     if spot.kind == "LSQB" and ("=" in value or (is_tight and "," not in value)):
         value = value[1:-1]
@@ -210,16 +259,23 @@ def _missing_parentheses(spot: Spot) -> Diagnostic:
 
 
 def _missing_operator(spot: Spot) -> Diagnostic:
+    before = spot.before
     between = "and" if spot.is_condition else "|"
-    if spot.before.type == "NUMBER" and spot.kind in ("NAME", "LPAR"):
-        between = "*"
-    hints = [spot.insert(f" {between}")]
-    if spot.kinds(-1, "NAME", "NAME"):
-        whole = Span(span_of_token(spot.before).stop, spot.span.stop)
-        hints.append(spot.rewrite((whole, f"({spot.token})")))
+    hints: list[str | None] = []
+    if before.type == "NUMBER" and spot.kind in ("NAME", "LPAR"):
+        if spot.kind == "NAME" and spot.token not in VARIABLES:
+            hints = [spot.remove()]
+        else:
+            between = "*"
+    if before != "where":
+        hints.insert(0, spot.insert(f" {between}"))
+    if before.type == "NAME":
+        rest = spot.rest(until=frozenset() if before == "where" else INFIX)
+        whole = Span(span_of_token(before).stop, rest.stop)
+        hints.append(spot.rewrite((whole, f"({spot.source.slice(rest)})")))
     return spot.says(
         "missing-operator",
-        f"nothing joins {quoted(spot.before)} and {spot.found}",
+        f"nothing joins {quoted(before)} and {spot.found}",
         "an operator must come before this",
         *hints,
     )
@@ -271,8 +327,9 @@ def missing_operand(spot: Spot) -> Diagnostic | None:
         message = "a range has a start: `0..4`"
         return spot.says("missing-operand", message, "the start is missing", spot.replace("0.."))
     if before.type == "DOTDOT":
-        message = "a range has a stop: `0..4`"
-        return spot.says("missing-operand", message, "the stop must come first", spot.insert("n"))
+        message, label = "a range has a stop: `0..4`", "the stop must come first"
+        last = "9" if spot.room == "parameters" else "n"
+        return spot.says("missing-operand", message, label, spot.insert(last))
     if spot.kind in INFIX and before.type not in INFIX | {"EQUAL"}:
         message = f"nothing stands to the left of {spot.found}"
         return spot.says("missing-operand", message, "the left side is missing", spot.remove())
@@ -290,6 +347,8 @@ def _nothing_follows(spot: Spot) -> Diagnostic:
     if before.type == "EQUAL":
         is_tight = span_of_token(spot.near(-2)).stop == span_of_token(before).start
         hint = spot.insert("1" if is_tight and spot.room == "arguments" else " 1")
+    elif before.type in ("MINUS", "TILDE") and not _ends_operand(spot.near(-2)):
+        hint = spot.insert("1" if before.type == "MINUS" else "causal")
     else:
         hint = spot.insert(" 2") if before.type == "COMPARISON" else spot.remove(before)
     return spot.says(
@@ -299,6 +358,10 @@ def _nothing_follows(spot: Spot) -> Diagnostic:
         hint,
         span=span_of_token(before),
     )
+
+
+def _ends_operand(token: Token) -> bool:
+    return token.type in ("NAME", "NUMBER", "TRUE", "FALSE", "RPAR", "RSQB", "RBRACE")
 
 
 def _step(spot: Spot, name: Token, sign: Token) -> Diagnostic:
@@ -386,6 +449,8 @@ def word_as_value(spot: Spot) -> Diagnostic | None:
             spot.insert(" 1") if spot.before.type == "EQUAL" else spot.remove(spot.before),
             span=span_of_token(spot.before),
         )
+    if spot.kinds(-1, "EVERY", "FROM"):
+        return _after_word(spot)
     return spot.says(
         "reserved-word",
         f"{spot.found} is a word of the language and has no value",

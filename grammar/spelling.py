@@ -10,12 +10,14 @@ from math import ceil, floor
 
 from lark import Token
 
+from attnloom.grammar import foreign
 from attnloom.grammar.diagnostics import Diagnostic
 from attnloom.grammar.foreign import RESERVED, VALUES
 from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.limits import MAX_DIGITS
 from attnloom.grammar.source import Span
 from attnloom.grammar.spot import Spot
+from attnloom.grammar.words import VARIABLES
 
 _NUMBER = re.compile("[1-9](_?[0-9])*|0(_?0)*|0[xX](_?[0-9a-fA-F])+|0[oO](_?[0-7])+|0[bB](_?[01])+")
 _FLOAT = r"([0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)([eE][+-]?[0-9]{1,2})?"
@@ -46,7 +48,6 @@ _BASES = {
     "o": ("octal", "01234567", "0o17"),
     "b": ("binary", "01", "0b101"),
 }
-_VARIABLES = ("n", "i", "j", "head", "heads", "layer", "layers")
 _SUFFIXES = {"k": ("000", 1024), "m": ("000000", 1024**2)}
 
 
@@ -128,7 +129,7 @@ def _with_suffix(spot: Spot, plain: str, suffix: str) -> Diagnostic:
         hints = [spot.replace(plain + zeros), spot.replace(f"{plain} * {power}")]
         return spot.says("bad-number", message, label, *hints)
     hints = [spot.replace(plain)]
-    if suffix in _VARIABLES:
+    if suffix in VARIABLES:
         hints.append(spot.replace(f"{plain} * {suffix}"))
     return spot.says("bad-number", message, label, *hints)
 
@@ -192,7 +193,7 @@ def name(spot: Spot) -> Diagnostic | None:
 
 def character(spot: Spot) -> Diagnostic | None:
     """A character that no token of the language has."""
-    if spot.kind != "UNKNOWN":
+    if spot.kind != "UNKNOWN" or foreign.is_choice(spot):
         return None
     char = str(spot.token)
     kind = unicodedata.category(char)

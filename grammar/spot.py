@@ -183,17 +183,21 @@ class Spot:
         """Whether an operand may come."""
         return "NUMBER" in self.accepted
 
-    def rest(self, first: int = 0, *, until: frozenset[str] = frozenset()) -> Span:
+    def rest(
+        self, first: int = 0, *, until: frozenset[str] = frozenset(), commas: bool = False
+    ) -> Span:
         """From the token `first` after the spot to the end of what belongs to it.
 
-        That is before the end of the line, the bracket around it or its body, or a type in `until`.
+        That is before the end of the line, a bracket that closes what is around it, a body, a `,`
+        (unless `commas`), or a type in `until`.
         """
         at = self.at + first
         start = stop = span_of_token(self.tokens[at]).start
         depth = 0
         while at < len(self.tokens) - 1:
             kind = self.tokens[at].type
-            if depth == 0 and (kind in _ENDS_OPERAND or kind in until):
+            goes_on = commas and kind == "COMMA"
+            if depth == 0 and (kind in _ENDS_OPERAND or kind in until) and not goes_on:
                 break
             depth += (kind in OPENERS) - (kind in CLOSERS)
             stop = span_of_token(self.tokens[at]).stop

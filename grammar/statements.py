@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from attnloom.grammar.definitions import missing_brace
 from attnloom.grammar.diagnostics import Diagnostic
@@ -10,7 +11,7 @@ from attnloom.grammar.foreign import INFIX_WORDS
 from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.source import Span
 from attnloom.grammar.spot import Spot
-from attnloom.grammar.words import EXPRESSION_STARTS, STATEMENT_WORDS, quoted
+from attnloom.grammar.words import BODIES, EXPRESSION_STARTS, STATEMENT_WORDS, quoted
 
 _WORDS = (*sorted(word.lower() for word in STATEMENT_WORDS), "pattern", "use", "else")
 _LONGEST_WORD = 12
@@ -102,6 +103,10 @@ def declaration(spot: Spot) -> Diagnostic | None:
             "inputs have no default",
             spot.rewrite((Span(span_of_token(spot.before).stop, spot.rest(1).stop), "")),
         )
+    if len(spot.statement) == 4 and spot.kind == "COMMA":
+        message, label = f"the input `{name}` has one kind", "a second kind"
+        hint = spot.rewrite((Span(spot.span.start, spot.rest(1).stop), ""))
+        return spot.says("syntax", message, label, hint)
     if len(spot.statement) > 2:
         return None
     if name in _INPUTS and spot.kind == "NAME":
@@ -168,10 +173,14 @@ def _after_metric(spot: Spot) -> Diagnostic | None:
     if spot.token in INFIX_WORDS:
         ours = INFIX_WORDS[spot.token]
         return spot.says("foreign-word", message, f"write `{ours}`", spot.replace(ours))
-    if spot.kind == "NAME" and spot.near(1).type in ("COMPARISON", "SEP"):
-        whole = Span(span_of_token(metric).start, spot.span.stop)
-        hint = spot.rewrite((whole, f"{metric}_{spot.token}"))
-        return spot.says("bad-name", "the name of a metric is one word", "a second word", hint)
+    words = re.match(
+        r"(?:[ -]*[a-z]\w*)+(?=[ ]*([<=>!;\n]|$))", spot.source.text[spot.span.start :]
+    )
+    if words is not None:
+        whole = Span(span_of_token(metric).stop, spot.span.start + words.end())
+        name = "_".join(["", *re.findall(r"\w+", words[0])])
+        message, label = "the name of a metric is one word", "a second word"
+        return spot.says("bad-name", message, label, spot.rewrite((whole, name)))
     if spot.kind in ("NUMBER", "MINUS"):
         label = "a comparison must come before this"
         return spot.says("missing-operator", message, label, spot.insert(" <="))
@@ -212,6 +221,9 @@ def condition(spot: Spot) -> Diagnostic | None:
     opens = spot.kind in ("COLON", *_ENDS) or is_word
     if not spot.ends_operand or not (opens or _starts_body(spot)):
         return None
+    if spot.token == ";" and spot.near(1) == "{":
+        message, label = "the condition of `when` is followed by `{`", "leave it out"
+        return spot.says("syntax", message, label, spot.remove())
     return missing_brace(spot, "the body of `when` starts with `{`")
 
 
@@ -259,8 +271,10 @@ def memory(spot: Spot) -> Diagnostic | None:
     """`memory 4` and `memory = 4`."""
     if spot.before.type != "MEMORY" or len(spot.statement) != 1 or spot.room != "body":
         return None
-    value = spot.rest(1 if spot.kind in ("EQUAL", "COLON") else 0)
+    value = spot.rest(1 if spot.kind in ("EQUAL", "COLON") else 0, commas=True)
     whole = Span(span_of_token(spot.before).stop, value.stop)
+    if spot.kind == "LSQB":
+        value = Span(value.start + 1, value.stop - 1)
     return spot.says(
         "missing-parentheses",
         "the number of memory tokens stands in parentheses",
@@ -274,8 +288,7 @@ def body_of_call(spot: Spot) -> Diagnostic | None:
     """`blocks(64):` and `grid(8, 8) near(1)`, whose bodies stand in braces."""
     if spot.room != "body" or spot.before.type != "RPAR" or not spot.ends_operand:
         return None
-    names = [str(token) for token in spot.statement if token.type == "NAME"][:1]
-    has_body = names[:1] in (["blocks"], ["grid"]) and spot.head.type == "NAME"
+    has_body = spot.head in BODIES
     if spot.kind == "COLON" or (has_body and spot.kind in EXPRESSION_STARTS):
         return missing_brace(spot, "a body stands in `{` and `}`")
     return None

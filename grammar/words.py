@@ -60,6 +60,10 @@ OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE", "THEN": "RBRACE"}
 """Opening bracket -> the bracket that closes it."""
 CLOSERS = frozenset(OPENERS.values())
 
+VARIABLES = frozenset({"n", "i", "j", "head", "heads", "layer", "layers"})
+BODIES = {"blocks": "(64)", "grid": "(8, 8)"}
+"""The calls that have a body, with arguments for an example."""
+
 OPERAND_STARTS = frozenset({"NAME", "NUMBER", "TRUE", "FALSE", "LPAR", "LSQB"})
 EXPRESSION_STARTS = OPERAND_STARTS | {"MINUS", "TILDE", "NOT", "FIRST", "LAST", "EVERY"}
 STATEMENT_WORDS = frozenset({"ONLY", "NEVER", "LET", "WHEN", "MEMORY", "INPUT", "EXPECT"})
