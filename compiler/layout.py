@@ -1,7 +1,8 @@
-"""Block layouts: which tiles of the score matrix are computed, and the masks of the partial ones."""
+"""Block layouts: which tiles of the score matrix are computed, and the masks of partial ones."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class BlockLayout:
     (ascending within a row) and is *full* when `mask_ids[t] == FULL`, otherwise *partial* with the
     mask `masks[mask_ids[t]]`. Tiles not listed are empty. Equal masks are stored once.
 
-    A mask is `block_m` rows of `block_n` bits, packed little-endian (`np.packbits(bitorder="little")`).
+    A mask is `block_m` rows of `block_n` bits, packed with `np.packbits(bitorder="little")`.
     Bits beyond `query_len` or `kv_len` are 0, so a tile over the border is never full.
 
     Invariant: `to_dense()` equals the relation, bit for bit; no stored mask is all zeros, and none
@@ -75,6 +76,15 @@ class BlockLayout:
     def num_bytes(self) -> int:
         arrays = (self.row_offsets, self.column_indices, self.mask_ids, self.masks)
         return sum(array.nbytes for array in arrays)
+
+    def fingerprint(self) -> bytes:
+        """A digest of the layout: equal layouts, and in practice only those, have equal ones."""
+        digest = hashlib.sha256(
+            repr((self.query_len, self.kv_len, self.block_m, self.block_n)).encode()
+        )
+        for array in (self.row_offsets, self.column_indices, self.mask_ids, self.masks):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.digest()
 
     def unpacked_masks(self) -> NDArray[np.bool_]:
         """The masks as booleans, `(num_masks, block_m, block_n)`."""

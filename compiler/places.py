@@ -28,14 +28,19 @@ from attnloom.compiler.zone_arrays import (
     Bools,
     Ints,
     TooComplex,
+    disjoint,
     essential,
     expand_ranges,
     tightened,
+    total_size,
     zone_areas,
 )
 from attnloom.compiler.zone_simplify import simplified
 
 Places = tuple[int, ...]
+
+_FEW_DIFFERENCES = 128
+_MAX_HULLS = 2_000
 
 UNITS: Places = (1,)
 """One digit: the position itself."""
@@ -87,6 +92,29 @@ def converted(caps: Ints, places: Places, target: Places) -> Ints:
             caps = simplified(merged(caps, t - 1, places[t] // places[t - 1]))
             places = (*places[:t], *places[t + 1 :])
     return caps
+
+
+def coarsened(caps: Ints, places: Places) -> Ints | None:
+    """The same pairs in zones of one digit; `None` when the zones tried hold more pairs.
+
+    Those zones are the hulls of the boxes or, where the high digits of i and j differ by few
+    values, of the parts of a box with equal differences.
+    """
+    hulls = caps
+    for t in range(1, len(places)):
+        first, last = -hulls[:, t, 4], hulls[:, t, 5]
+        counts = np.where(last - first < _FEW_DIFFERENCES, last - first + 1, 1)
+        if int(counts.sum()) > _MAX_HULLS:
+            return None
+        owner, difference = expand_ranges(first, counts)
+        few = counts[owner] > 1
+        hulls = hulls[owner]
+        hulls[few, t, 4], hulls[few, t, 5] = -difference[few], difference[few]
+        hulls = tightened(hulls)
+    hulls = (hulls * np.array(places)[:, None]).sum(1, keepdims=True)
+    if total_size(disjoint(hulls)) == total_size(disjoint(caps)):
+        return simplified(hulls)
+    return None
 
 
 def refined(caps: Ints, digit: int, size: int) -> Ints:

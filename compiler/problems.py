@@ -83,6 +83,7 @@ for _slug, _meaning in {
     "division-by-zero": "`//` or `%` by zero",
     "duplicate-name": "a name that is defined twice",
     "let-cycle": "a `let` that needs itself",
+    "memory-in-call": "a call of a pattern that has memory tokens of its own",
     "memory-varies": "a number of memory tokens that differs between heads or layers",
     "misplaced-name": "a name that means something only inside of another construct",
     "name-taken": "a name of the language given to something else",

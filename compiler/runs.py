@@ -102,7 +102,7 @@ class Runs:
         return Runs(self.offsets, self.starts + by, self.stops + by)
 
     def pick(self, places: Ints) -> Ints:
-        """The `places[r, t]`-th element of row `r`; places must be below the row's length.
+        """The `places[r, t]`-th element of row `r`; anything where the row is shorter.
 
         Shapes:
             places: `(num_rows, count)`, and so the result
@@ -110,6 +110,7 @@ class Runs:
         before = np.concatenate([[0], np.cumsum(self.stops - self.starts)])
         absolute = places + before[self.offsets[:-1]][:, None]
         run = np.searchsorted(before, absolute, side="right") - 1
+        run = np.minimum(run, len(self.starts) - 1)
         return self.starts[run] + (absolute - before[run])
 
 

@@ -167,6 +167,17 @@ class Combined(Measured):
 Tokens = Position | Progression | Ends | TokenInput | Given | Combined
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberList(Measured):
+    """`[0, 1, 8..12]` where numbers are listed and not tokens."""
+
+    items: tuple[Number | Progression, ...]
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.items
+
+
 # --- relations -----------------------------------------------------------------------------------
 
 
@@ -179,7 +190,7 @@ class InputName(Measured):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Use(Measured):
+class Call(Measured):
     """A primitive with its arguments; absent ones have their defaults."""
 
     primitive: type[Primitive]
@@ -248,7 +259,7 @@ class PatternCall(Measured):
         return (self.pattern.body, *self.arguments.values())
 
 
-Relation = Use | Combined | Inverted | Transposed | InBlocks | InGrid | PatternCall
+Relation = Call | Combined | Inverted | Transposed | InBlocks | InGrid | PatternCall
 
 
 # --- bodies and patterns -------------------------------------------------------------------------
@@ -274,6 +285,7 @@ class Contract(Measured):
     metric: str
     operator: str | None
     value: Number | None
+    text: str
 
     @property
     def children(self) -> tuple[Node, ...]:

@@ -72,15 +72,15 @@ def segments(caps: Ints, start: int, stop: int) -> tuple[Ints, Ints, Ints]:
         caps: `(num_boxes, 6)`, disjoint
     """
     i1, i2, j1, j2, d1, d2 = (caps * SIGNS).T
-    full, leaving = np.clip(j2 + d1, i1, i2), np.clip(j1 + d2, i1, i2)
-    growing = np.ones_like(i1)
+    end, one, nothing = i2 + 1, np.ones_like(i1), np.zeros_like(i1)
+    full, leaving = np.clip(j2 + d1, i1, end), np.clip(j1 + d2, i1, end)
     length = np.minimum(j2, i1 - d1) - np.maximum(j1, i1 - d2) + 1
     left = np.minimum(j2, i2 - d1) - np.maximum(j1, i2 - d2) + 1
-    nothing = np.zeros_like(i1)
+    left += one - (full < end) - (leaving < end)  # where the last slope would lead
     # The events of a box: where, by how much the length jumps there, by how much the slope changes.
-    where = np.concatenate([[start], i1, full, leaving, i2, i2 + 1])
-    jump = np.concatenate([[0], length, nothing, nothing, nothing, -left])
-    bend = np.concatenate([[0], growing, -growing, -growing, growing, nothing])
+    where = np.concatenate([[start], i1, full, leaving, end])
+    jump = np.concatenate([[0], length, nothing, nothing, -left])
+    bend = np.concatenate([[0], one, -one, -one, one])
     first, group = np.unique(where, return_inverse=True)
     jumps, slope = np.zeros_like(first), np.zeros_like(first)
     np.add.at(jumps, group, jump)

@@ -46,7 +46,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attnloom.compiler.places import UNITS, Places, common_places, converted, digits_of, merged
+from attnloom.compiler.places import (
+    UNITS,
+    Places,
+    coarsened,
+    common_places,
+    converted,
+    digits_of,
+    is_chain,
+    merged,
+)
 from attnloom.compiler.zone_arrays import (
     MAX_BOXES,
     SIGNS,
@@ -91,9 +100,6 @@ from attnloom.compiler.zone_simplify import simplified, without_contained, witho
 __all__ = ["Bounds", "Range", "TooComplex", "Zones"]
 
 Runs = Iterable[tuple[int, int]]
-
-_FEW_TAPS = 16
-"""Up to so many differences make a zone each, which combines with any other relation."""
 
 _MAX_DENSE = 2**26
 _MAX_POINTS = 2**20
@@ -175,14 +181,11 @@ class Zones:
         """
         check(step >= 1, f"step must be at least 1, got {step}")
         residue = (first if first is not None else last or 0) % step
-        span = max(stop - start, 1)
-        low = (max(-span, -span if first is None else first) - residue) // step
+        span = max(stop - start - 1, 0)
+        low = -((residue - max(-span, -span if first is None else first)) // step)
         high = (min(span, span if last is None else last) - residue) // step
-        if step == 1:
-            return cls.zone(start, stop, d=(low, high))
-        if high - low < _FEW_TAPS:
-            taps = range(low * step + residue, high * step + residue + 1, step)
-            return cls.union(start, stop, [Bounds(d=(tap, tap)) for tap in taps])
+        if step == 1 or low >= high:
+            return cls.zone(start, stop, d=(low * step + residue, high * step + residue))
         boxes = [[Bounds(d=(residue, residue)), Bounds(d=(low, high))]]
         if residue:  # the low digit of j may be the larger one: then one block is borrowed
             borrowed = Bounds(d=(residue - step, residue - step))
@@ -313,14 +316,19 @@ class Zones:
         return _wrapped(start, stop, places, simplified(clipped(caps, places, start, stop)))
 
     def simplify(self) -> Zones:
-        """The same pairs in fewer boxes, and over one digit where a single zone says it all."""
+        """The same pairs in fewer boxes, over one digit where that takes no more of them.
+
+        Worth its time for a relation that is used often, as a layer is in a deep stack.
+
+        >>> stride = Zones.band(0, 10**6, 0, 999) | Zones.band(0, 10**6, 0, None, step=1000)
+        >>> (stride @ stride).simplify().boxes.tolist()
+        [[[0, 999999, 0, 999999, 0, 999999]]]
+        """
         caps = simplified(without_covered(self._caps))
-        smaller = _wrapped(self.start, self.stop, self.places, caps)
-        if len(self.places) > 1 and len(caps):
-            hull = (caps * np.array(self.places)[:, None]).sum(1).max(0).reshape(1, 1, 6)
-            if total_size(hull) == smaller.count():
-                return _wrapped(self.start, self.stop, UNITS, hull)
-        return smaller
+        single = coarsened(caps, self.places)
+        if single is not None and len(single) <= len(caps):
+            return _wrapped(self.start, self.stop, UNITS, single)
+        return _wrapped(self.start, self.stop, self.places, caps)
 
     def disjoint(self) -> Zones:
         """The same pairs in boxes that do not overlap."""
@@ -391,8 +399,10 @@ class Zones:
     def row_counts(self, rows: Ints) -> Ints:
         """The number of keys that each of the given queries reads."""
         rows = np.asarray(rows, dtype=np.int64)
-        self._position(int(rows.min(initial=self.stop - 1)))
-        self._position(int(rows.max(initial=self.start)))
+        if not rows.size:
+            return rows
+        self._position(int(rows.min()))
+        self._position(int(rows.max()))
         flat = lengths(disjoint(self._caps), self.places, rows.ravel(), self.start, self.stop)
         return flat.reshape(rows.shape)
 
@@ -406,7 +416,7 @@ class Zones:
         Only over one digit; with more, lengths repeat too often for a list.
 
         >>> Zones.zone(0, 10, d=(0, 2)).row_segments()
-        [(0, 2, 1, 1), (2, 10, 3, 0)]
+        [(0, 2, 1, 1), (2, 9, 3, 0), (9, 10, 3, -1)]
         """
         if len(self.places) > 1:
             raise TooComplex("row lengths over several digits")
@@ -416,10 +426,8 @@ class Zones:
         bent = np.ones(len(first), dtype=np.bool_)
         bent[1:] = (slope[1:] != slope[:-1]) | (np.diff(length) != slope[:-1] * np.diff(first))
         first, length, slope = first[bent], length[bent], slope[bent]
-        stop = np.append(first[1:], self.stop)
-        return list(
-            zip(first.tolist(), stop.tolist(), length.tolist(), slope.tolist(), strict=True)
-        )
+        stops = [*first[1:].tolist(), self.stop]
+        return list(zip(first.tolist(), stops, length.tolist(), slope.tolist(), strict=True))
 
     def max_row_count(self) -> tuple[int, int]:
         """The most keys that a query reads, and such a query.
@@ -477,7 +485,9 @@ class Zones:
         return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.bool_)
 
     def __str__(self) -> str:
-        """A picture: queries down, keys across."""
+        """A picture, queries down, keys across; of more than a screen, the name alone."""
+        if self.stop - self.start > 100:
+            return repr(self)
         return "\n".join("".join("·█"[int(bit)] for bit in row) for row in self.to_dense())
 
     def __repr__(self) -> str:
@@ -498,9 +508,15 @@ class Zones:
             )
         if self.places == other.places:
             return self._caps, other._caps, self.places
-        places = common_places(self.places, other.places)
-        a = converted(self._caps, self.places, places)
-        return a, converted(other._caps, other.places, places), places
+        caps, chains = [self._caps, other._caps], [self.places, other.places]
+        if not is_chain(tuple(sorted({*self.places, *other.places}))):
+            for t in range(2):
+                single = coarsened(caps[t], chains[t])
+                if single is not None:
+                    caps[t], chains[t] = single, UNITS
+        places = common_places(*chains)
+        a, b = (converted(each, chain, places) for each, chain in zip(caps, chains, strict=True))
+        return a, b, places
 
     def _with(self, places: Places, caps: Ints) -> Zones:
         return _wrapped(self.start, self.stop, places, simplified(caps))

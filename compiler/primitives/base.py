@@ -125,6 +125,9 @@ class Primitive(ABC):
     in_grid: ClassVar[bool] = False
     """Whether it stands in the body of a `grid`, and only there."""
 
+    is_drawn: ClassVar[bool] = False
+    """Whether it may be drawn anew for each head or layer."""
+
     @abstractmethod
     def allows(self, i: Ints, j: Ints, length: int) -> Bools:
         """Whether query `i` reads key `j`; the definition.

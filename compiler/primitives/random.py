@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Random(Primitive):
     """Some distinct keys for each query, drawn at random; see `attnloom.compiler.draws`."""
 
     name = "random"
+    is_drawn = True
     forms = (
         Form(
             "random(links=k, seed=s)", "k distinct keys per query, drawn at random",
@@ -46,13 +47,13 @@ class Random(Primitive):
     per_layer: bool = flag(default=False)
     head: int = of_kind(Kind.CONTEXT)
     layer: int = of_kind(Kind.CONTEXT)
-    candidates: Runs | None = of_kind(Kind.CONTEXT)
+    candidates: Callable[[], Runs | None] = of_kind(Kind.CONTEXT)
 
     @classmethod
     def from_context(cls, values: Mapping[str, Any], context: Context) -> dict[str, Any]:
         return {
             **_counter(values, context, per_head=True, per_layer=False),
-            "candidates": context.candidates(values.get("outside")),
+            "candidates": partial(context.candidates, values.get("outside")),
         }
 
     @cached_property
@@ -62,7 +63,7 @@ class Random(Primitive):
     def region(self, length: int) -> Links:
         if length not in self._drawn:
             offsets, keys = draws.links(
-                self.seed, self.layer, self.head, self.links, length, self.candidates
+                self.seed, self.layer, self.head, self.links, length, self.candidates()
             )
             self._drawn[length] = Links(offsets, keys, length, 1, length)
         return self._drawn[length]
@@ -80,6 +81,7 @@ class Expander(Primitive):
     """Random rings through all tokens: a random regular graph, an expander almost surely."""
 
     name = "expander"
+    is_drawn = True
     forms = (
         Form(
             "expander(degree=d, seed=s)",

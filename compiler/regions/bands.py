@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,25 +85,22 @@ def _both_residues(m: int, a: int, n: int, b: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, eq=False)
 class Bands(Region):
-    """The union of some bands, each tight."""
+    """The union of some bands, each tight; of blocks of `block` tokens if it is above 1."""
 
     bands: tuple[Band, ...]
+    block: int = 1
 
     @classmethod
-    def of(cls, *bands: Band) -> Bands:
+    def of(cls, *bands: Band, block: int = 1) -> Bands:
         """The union of bands, without those that are empty or inside another."""
         tight = [t for band in dict.fromkeys(bands) if (t := band.tightened()) is not None]
-        if len(tight) > 1 and len(tight) <= _MOST_COMPARED:
-            tight = [
-                one for at, one in enumerate(tight)
-                if not any(
-                    other.covers(one) and (at > where or not one.covers(other))
-                    for where, other in enumerate(tight) if where != at
-                )
-            ]  # fmt: skip
-        return cls(tuple(tight))
+        if 1 < len(tight) <= _MOST_COMPARED:
+            tight = [one for at, one in enumerate(tight) if not _is_covered(at, one, tight)]
+        return cls(tuple(tight), block)
 
     def contains(self, i: Ints, j: Ints) -> Bools:
+        if self.block > 1:
+            i, j = i // self.block, j // self.block
         d = i - j
         found = np.zeros(np.shape(d), dtype=np.bool_)
         for b in self.bands:
@@ -114,78 +111,115 @@ class Bands(Region):
             found |= inside
         return found
 
+    def _corners(self, tiles: Tiles) -> _Corners:
+        """The first and last query and key of each tile, in blocks."""
+        ends = (
+            tiles.rows, tiles.rows + (tiles.height - 1),
+            tiles.columns, tiles.columns + (tiles.width - 1),
+        )  # fmt: skip
+        return _Corners(*(ends if self.block == 1 else (end // self.block for end in ends)))
+
     def classify(self, tiles: Tiles) -> Kinds:
+        corners = self._corners(tiles)
         kinds = np.full(len(tiles), EMPTY, dtype=np.uint8)
         for band in self.bands:
-            kinds[_meets(band, tiles) & (kinds == EMPTY)] = MIXED
-            kinds[_covers(band, tiles)] = FULL
+            kinds[_meets(band, corners) & (kinds == EMPTY)] = MIXED
+            kinds[_covers(band, corners)] = FULL
         return kinds
 
     def signature(self, tiles: Tiles) -> Ints:
-        height, width = tiles.height, tiles.width
-        difference = tiles.rows - tiles.columns
+        corners = self._corners(tiles)
+        query, key = corners.top, corners.left
+        tall, wide = tiles.height, tiles.width
+        phase: list[Ints] = []
+        if self.block > 1:
+            tall, wide = tall // self.block + 2, wide // self.block + 2
+            phase = [tiles.rows % self.block, tiles.columns % self.block]
+        difference = query - key
         columns = []
         for b in self.bands:
             parts = [
-                np.clip(b.i1 - tiles.rows, 0, height),
-                np.clip(b.i2 + 1 - tiles.rows, 0, height),
-                np.clip(b.j1 - tiles.columns, 0, width),
-                np.clip(b.j2 + 1 - tiles.columns, 0, width),
-                np.clip(b.d1 - difference, -width, height),
-                np.clip(b.d2 - difference, -width, height),
+                *phase,
+                np.clip(b.i1 - query, 0, tall),
+                np.clip(b.i2 + 1 - query, 0, tall),
+                np.clip(b.j1 - key, 0, wide),
+                np.clip(b.j2 + 1 - key, 0, wide),
+                np.clip(b.d1 - difference, -wide, tall),
+                np.clip(b.d2 - difference, -wide, tall),
             ]
             if b.step > 1:
                 parts.append((difference - b.phase) % b.step)
-            meets, covers = _meets(b, tiles), _covers(b, tiles)
+            meets, covers = _meets(b, corners), _covers(b, corners)
             # Two more values than any part has: the band covers the tile, or misses it.
-            whole, absent = -width - 1, -width - 2
+            whole, absent = -wide - 1, -wide - 2
             columns += [np.where(covers, whole, np.where(meets, x, absent)) for x in parts]
         return np.stack(columns, axis=1) if columns else np.zeros((len(tiles), 0), dtype=np.int64)
 
+    def dense(self, tiles: Tiles) -> Bools:
+        if self.block > 1 or max(tiles.height, tiles.width) > _MOST_LOCAL:
+            return super().dense(tiles)
+        # In numbers relative to the tile, which are small.
+        down = np.arange(tiles.height, dtype=np.int16)[:, None]
+        across = np.arange(tiles.width, dtype=np.int16)
+        apart = down - across
+        found = np.zeros((len(tiles), tiles.height, tiles.width), dtype=np.bool_)
+
+        def local(bound: Ints) -> Any:
+            clipped = np.clip(bound, -2 * _MOST_LOCAL, 2 * _MOST_LOCAL)
+            return clipped.astype(np.int16)[:, None, None]
+
+        difference = tiles.rows - tiles.columns
+        for b in self.bands:
+            inside = (apart >= local(b.d1 - difference)) & (apart <= local(b.d2 - difference))
+            inside &= (down >= local(b.i1 - tiles.rows)) & (down <= local(b.i2 - tiles.rows))
+            inside &= (across >= local(b.j1 - tiles.columns)) & (
+                across <= local(b.j2 - tiles.columns)
+            )
+            if b.step > 1:
+                phase = ((difference - b.phase) % b.step)[:, None, None]
+                inside &= (apart + phase) % b.step == 0
+            found |= inside
+        return found
+
     def runs(self, rows: Ints) -> Runs:
         found: list[tuple[Any, Any, Any]] = []
+        queries = rows // self.block
         total = 0
         for b in self.bands:
-            here = np.flatnonzero((rows >= b.i1) & (rows <= b.i2))
-            i = rows[here]
+            here = np.flatnonzero((queries >= b.i1) & (queries <= b.i2))
+            i = queries[here]
             first, last = np.maximum(b.j1, i - b.d2), np.minimum(b.j2, i - b.d1)
-            if b.step == 1:
-                found.append((here, first, last + 1))
-                total += len(here)
-                continue
-            first = first + (i - b.phase - first) % b.step
-            counts = np.maximum(0, (last - first) // b.step + 1)
-            total += int(counts.sum())
+            if b.step > 1:
+                first = first + (i - b.phase - first) % b.step
+                counts = np.maximum(0, (last - first) // b.step + 1)
+                if total + int(counts.sum()) <= MAX_RUNS:
+                    here, first = _progressions(here, first, counts, b.step)
+                    last = first
+            total += len(here) if b.step == 1 else int(counts.sum())
             if total > MAX_RUNS:
-                break
-            ends = np.cumsum(counts)
-            places = np.arange(int(ends[-1]) if len(ends) else 0)
-            places = places - np.repeat(ends - counts, counts)
-            keys = np.repeat(first, counts) + b.step * places
-            found.append((np.repeat(here, counts), keys, keys + 1))
-        if total > MAX_RUNS:
-            raise TooLarge(f"{len(rows):,} rows hold more than {MAX_RUNS:,} ranges of keys")
-        if len(found) == 1 and self.bands[0].step == 1 and len(found[0][0]) == len(rows):
-            return Runs.one_each(found[0][1], found[0][2])
+                raise TooLarge(f"{len(rows):,} rows hold more than {MAX_RUNS:,} ranges of keys")
+            found.append((here, first * self.block, (last + 1) * self.block))
         if not found:
             return Runs.empty(len(rows))
+        if len(found) == 1 and self.bands[0].step == 1 and len(found[0][0]) == len(rows):
+            return Runs.one_each(found[0][1], found[0][2])
         row, start, stop = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Runs.of_ranges(len(rows), row, start, stop)
 
     def transposed(self) -> Bands:
-        return Bands(
-            tuple(
-                Band(b.j1, b.j2, b.i1, b.i2, -b.d2, -b.d1, b.step, -b.phase % b.step)
-                for b in self.bands
-            )
+        turned = (
+            Band(b.j1, b.j2, b.i1, b.i2, -b.d2, -b.d1, b.step, -b.phase % b.step)
+            for b in self.bands
         )
+        return Bands(tuple(turned), self.block)
 
-    def in_blocks(self, size: int, length: int) -> Region:
-        from attnloom.compiler.regions.boxes import Boxes
-
-        return Boxes.of_blocks(self, size, length)
+    def in_blocks(self, size: int, length: int) -> Bands:
+        return Bands(self.bands, self.block * size)
 
     def zones(self, start: int, stop: int) -> Zones:
+        if self.block > 1:
+            first, last = start // self.block, -(-stop // self.block)
+            return Bands(self.bands).zones(first, last).blocks(self.block, start, stop)
         found = Zones.empty(start, stop)
         for b in self.bands:
             within = b.meet(Band(start, stop - 1, start, stop - 1))
@@ -202,27 +236,48 @@ class Bands(Region):
 
 
 _MOST_COMPARED = 64
+_MOST_LOCAL = 4096
 
 
-def _meets(b: Band, tiles: Tiles) -> Bools:
+class _Corners(NamedTuple):
+    top: Ints
+    bottom: Ints
+    left: Ints
+    right: Ints
+
+
+def _is_covered(at: int, one: Band, bands: list[Band]) -> bool:
+    """Whether another of the bands covers one; of two equal ones the later is covered."""
+    return any(
+        other.covers(one) and (where < at or not one.covers(other))
+        for where, other in enumerate(bands)
+        if where != at
+    )
+
+
+def _progressions(here: Ints, first: Ints, counts: Ints, step: int) -> tuple[Ints, Ints]:
+    """Each `here` as often as it counts, with `first`, `first + step`, and so on."""
+    total = int(counts.sum())
+    places = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(here, counts), np.repeat(first, counts) + step * places
+
+
+def _meets(b: Band, tile: _Corners) -> Bools:
     """Whether a band has a pair in each tile; exact."""
-    top = np.maximum(b.i1, tiles.rows)
-    bottom = np.minimum(b.i2, tiles.rows + (tiles.height - 1))
-    left = np.maximum(b.j1, tiles.columns)
-    right = np.minimum(b.j2, tiles.columns + (tiles.width - 1))
+    top, bottom = np.maximum(b.i1, tile.top), np.minimum(b.i2, tile.bottom)
+    left, right = np.maximum(b.j1, tile.left), np.minimum(b.j2, tile.right)
     low, high = np.maximum(b.d1, top - right), np.minimum(b.d2, bottom - left)
     if b.step > 1:
         low = low + (b.phase - low) % b.step
     return (top <= bottom) & (left <= right) & (low <= high)
 
 
-def _covers(b: Band, tiles: Tiles) -> Bools:
+def _covers(b: Band, tile: _Corners) -> Bools:
     """Whether a band has every pair of each tile; exact but for tiles of one row or column."""
     if b.step > 1:
-        return np.zeros(len(tiles), dtype=np.bool_)
-    difference = tiles.rows - tiles.columns
+        return np.zeros(len(tile.top), dtype=np.bool_)
     return (
-        (b.i1 <= tiles.rows) & (tiles.rows + (tiles.height - 1) <= b.i2)
-        & (b.j1 <= tiles.columns) & (tiles.columns + (tiles.width - 1) <= b.j2)
-        & (b.d1 <= difference - (tiles.width - 1)) & (difference + (tiles.height - 1) <= b.d2)
+        (b.i1 <= tile.top) & (tile.bottom <= b.i2)
+        & (b.j1 <= tile.left) & (tile.right <= b.j2)
+        & (b.d1 <= tile.top - tile.right) & (tile.bottom - tile.left <= b.d2)
     )  # fmt: skip

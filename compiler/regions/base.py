@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -62,7 +61,12 @@ class Tiles:
 
 
 class Region(ABC):
-    """A set of pairs (query, key) of integers; immutable."""
+    """A set of pairs (query, key) of integers; immutable.
+
+    `parts` are the regions that it is made of; a leaf has none.
+    """
+
+    parts: tuple[Region, ...] = ()
 
     @abstractmethod
     def contains(self, i: Ints, j: Ints) -> Bools:
@@ -138,21 +142,21 @@ class _Joined(Region):
     def in_blocks(self, size: int, length: int) -> Region:
         return type(self)(tuple(part.in_blocks(size, length) for part in self.parts))
 
-    def _fold(self, combine: Callable[..., NDArray[np.bool_]], found: Sequence[Bools]) -> Bools:
-        return reduce(combine, found)
+    def _dense(self, tiles: Tiles) -> list[Bools]:
+        return [sparing(part, tiles) for part in self.parts]
 
 
 class Either(_Joined):
     """The union of its parts."""
 
     def contains(self, i: Ints, j: Ints) -> Bools:
-        return self._fold(np.logical_or, [part.contains(i, j) for part in self.parts])
+        return reduce(np.logical_or, [part.contains(i, j) for part in self.parts])
 
     def classify(self, tiles: Tiles) -> Kinds:
         return np.maximum.reduce([part.classify(tiles) for part in self.parts])
 
     def dense(self, tiles: Tiles) -> Bools:
-        return self._fold(np.logical_or, [part.dense(tiles) for part in self.parts])
+        return reduce(np.logical_or, self._dense(tiles))
 
     def runs(self, rows: Ints) -> Runs:
         return union(part.runs(rows) for part in self.parts)
@@ -165,13 +169,13 @@ class Both(_Joined):
     """The intersection of its parts."""
 
     def contains(self, i: Ints, j: Ints) -> Bools:
-        return self._fold(np.logical_and, [part.contains(i, j) for part in self.parts])
+        return reduce(np.logical_and, [part.contains(i, j) for part in self.parts])
 
     def classify(self, tiles: Tiles) -> Kinds:
         return np.minimum.reduce([part.classify(tiles) for part in self.parts])
 
     def dense(self, tiles: Tiles) -> Bools:
-        return self._fold(np.logical_and, [part.dense(tiles) for part in self.parts])
+        return reduce(np.logical_and, self._dense(tiles))
 
     def runs(self, rows: Ints) -> Runs:
         return intersection(part.runs(rows) for part in self.parts)
@@ -187,6 +191,10 @@ class Minus(Region):
     part: Region
     taken: Region
 
+    @property
+    def parts(self) -> tuple[Region, ...]:  # type: ignore[override]
+        return self.part, self.taken
+
     def contains(self, i: Ints, j: Ints) -> Bools:
         return self.part.contains(i, j) & ~self.taken.contains(i, j)
 
@@ -197,7 +205,7 @@ class Minus(Region):
         return np.concatenate([self.part.signature(tiles), self.taken.signature(tiles)], axis=1)
 
     def dense(self, tiles: Tiles) -> Bools:
-        return self.part.dense(tiles) & ~self.taken.dense(tiles)
+        return sparing(self.part, tiles) & ~sparing(self.taken, tiles)
 
     def runs(self, rows: Ints) -> Runs:
         kept = self.part.runs(rows)
@@ -214,3 +222,16 @@ class Minus(Region):
 
     def zones(self, start: int, stop: int) -> Zones:
         return self.part.zones(start, stop) - self.taken.zones(start, stop)
+
+
+def sparing(region: Region, tiles: Tiles) -> Bools:
+    """`region.dense(tiles)`, worked out only where a tile is neither full nor empty."""
+    kinds = region.classify(tiles)
+    mixed = kinds == MIXED
+    if mixed.all():
+        return region.dense(tiles)
+    found = np.zeros((len(tiles), tiles.height, tiles.width), dtype=np.bool_)
+    found[kinds == FULL] = True
+    if mixed.any():
+        found[mixed] = region.dense(tiles.select(mixed))
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from attnloom.compiler.limits import MAX_RUNS, TooLarge
 from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
 from attnloom.compiler.runs import Ints, Runs
 from attnloom.compiler.zones import Zones
-
-if TYPE_CHECKING:
-    from attnloom.compiler.regions.bands import Bands
 
 _ABSENT, _WHOLE = -1, -2
 
@@ -40,12 +37,6 @@ class Boxes(Region):
     """The union of boxes in normal form."""
 
     form: Zones
-
-    @classmethod
-    def of_blocks(cls, bands: Bands, size: int, length: int) -> Boxes:
-        """Bands of block numbers, over tokens."""
-        count = -(-length // size)
-        return cls(bands.zones(0, count).blocks(size, 0, length))
 
     def contains(self, i: Ints, j: Ints) -> Bools:
         queries, keys = self._digits(np.asarray(i)), self._digits(np.asarray(j))

@@ -29,12 +29,13 @@ def either(*parts: Region) -> Region:
     """
     flat = list(_flattened(parts, Either))
     kept: list[Region] = [part for part in flat if not isinstance(part, (Bands, Nothing))]
-    bands = [band for part in flat if isinstance(part, Bands) for band in part.bands]
+    bands: dict[int, list[Band]] = {}
+    for part in flat:
+        if isinstance(part, Bands):
+            bands.setdefault(part.block, []).extend(part.bands)
     kept = _joined_axes(list(dict.fromkeys(kept)))
-    if bands:
-        merged = Bands.of(*bands)
-        if merged.bands:
-            kept.insert(0, merged)
+    merged = (Bands.of(*own, block=block) for block, own in bands.items())
+    kept = [*(one for one in merged if one.bands), *kept]
     if not kept:
         return Nothing()
     return kept[0] if len(kept) == 1 else Either(tuple(kept))
@@ -45,27 +46,29 @@ def both(*parts: Region) -> Region:
     flat = list(dict.fromkeys(_flattened(parts, Both)))
     if any(isinstance(part, Nothing) for part in flat):
         return Nothing()
-    bands, rest = None, []
+    met: dict[int, Bands] = {}
+    rest: list[Region] = []
     for part in flat:
         if not isinstance(part, Bands):
             rest.append(part)
-        elif bands is None:
-            bands = part
-        elif len(bands.bands) * len(part.bands) <= _MOST_BANDS:
-            met = (a.meet(b) for a in bands.bands for b in part.bands)
-            bands = Bands.of(*(band for band in met if band is not None))
+        elif part.block not in met:
+            met[part.block] = part
+        elif len(met[part.block].bands) * len(part.bands) <= _MOST_BANDS:
+            pairs = ((a, b) for a in met[part.block].bands for b in part.bands)
+            found = (a.meet(b) for a, b in pairs)
+            own = (band for band in found if band is not None)
+            met[part.block] = Bands.of(*own, block=part.block)
         else:
             rest.append(part)
-    if bands is not None and not bands.bands:
+    if not all(part.bands for part in met.values()):
         return Nothing()
-    if bands is None:
-        return rest[0] if len(rest) == 1 else Both(tuple(rest))
-    if not rest:
-        return bands
-    # Bands are cut to size one by one, which keeps them exact.
-    if len(rest) == 1 and isinstance(rest[0], Either):
-        return either(*(both(part, bands) for part in rest[0].parts))
-    return Both((bands, *rest))
+    parts = (*met.values(), *rest)
+    if len(parts) == 1:
+        return parts[0]
+    # Parts of a union are cut to size one by one, which keeps bands exact.
+    if len(parts) == 2 and isinstance(parts[1], Either) and isinstance(parts[0], Bands):
+        return either(*(both(part, parts[0]) for part in parts[1].parts))
+    return Both(parts)
 
 
 def minus(part: Region, taken: Region) -> Region:

@@ -98,17 +98,18 @@ def compile_command(
         "n": length,
         "memory": bound.memory,
         "parameters": {name: _plain(value) for name, value in pattern.params.items()},
-        **_figures(layouts, [int(index) for index in layout_of_head], where),
+        **_figures(layouts, layout_of_head[0].tolist(), where),
         "seconds": elapsed,
     }
 
     stage: dict[str, Any] = {}
     if emit == "tree":
-        stage["tree"] = list(_tree_lines(parse(read_source(file))))
+        source = read_source(file)
+        stage["tree"] = list(_tree_lines(parse(source.text, source.name)))
     elif emit == "relation":
         stage["relation"] = bound.describe()
     elif emit == "blocks":
-        layout = layouts[int(layout_of_head[where.head])]
+        layout = layouts[layout_of_head[0, where.head]]
         stage["rows"] = [list(row) for row in _block_rows(layout)]
 
     if as_json:

@@ -150,4 +150,4 @@ def _densities(
     layouts, layout_of_head = pattern.layouts(
         length, inputs=values, block=tile_for(total, cells), **where.all_heads
     )
-    return mean_of_layout(layouts[int(layout_of_head[where.head])], cells)
+    return mean_of_layout(layouts[layout_of_head[0, where.head]], cells)

@@ -1,0 +1,371 @@
+"""`Pattern`: a pattern for any length, and everything that is asked of it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnloom.compiler import typed
+from attnloom.compiler.bind import Bound, bind
+from attnloom.compiler.counting import count
+from attnloom.compiler.dependence import depends_on_head
+from attnloom.compiler.elaborate import contracts_of
+from attnloom.compiler.evaluate import Environment
+from attnloom.compiler.inputs import Inputs, read_inputs
+from attnloom.compiler.layout import BlockLayout
+from attnloom.compiler.limits import MAX_DENSE, MAX_LENGTH, TooLarge
+from attnloom.compiler.problems import Problem, diagnostic
+from attnloom.compiler.settings import read_settings, read_tokens
+from attnloom.compiler.tiling import tile
+from attnloom.compiler.vocabulary import INPUT_TYPES
+from attnloom.grammar import PatternError
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnloom.runtime.plan import Plan
+
+_PAIRS_AT_ONCE = 1 << 24
+_MOST_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pattern:
+    """Which token attends to which: read from a file, with values for its parameters.
+
+    Made by `attnloom.load` and `attnloom.parse`. Nothing here depends on a length until one is
+    given: `bind` and the other methods take `n`, the number of tokens without memory tokens, and
+    say where the pattern is looked at: head `head` of `heads`, in layer `layer` of `layers`.
+
+    >>> import attnloom
+    >>> pattern = attnloom.parse("pattern p(r = 2) { window(each_side=r) }")
+    >>> pattern.name, pattern.params, pattern.reads(10**9)
+    ('p', {'r': 2}, 4999999994)
+    """
+
+    _typed: typed.Pattern = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self._typed.name
+
+    @property
+    def doc(self) -> str:
+        """The comment above the pattern."""
+        return self._typed.doc
+
+    @property
+    def text(self) -> str:
+        """The text of the file that the pattern was read from."""
+        return self._typed.place.source.text
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters and their values; a token set as text, as it is written."""
+        found: dict[str, Any] = {}
+        environment = Environment({}, found, {})
+        for parameter in self._typed.parameters:
+            default = parameter.default
+            assert default is not None
+            try:
+                if parameter.type is typed.Type.TOKENS:
+                    found[parameter.name] = " ".join(default.place.text.split())
+                else:
+                    value = environment.number(default)  # type: ignore[arg-type]
+                    is_flag = parameter.type is typed.Type.CONDITION
+                    found[parameter.name] = bool(value) if is_flag else value
+            except Problem:  # it depends on the length
+                found[parameter.name] = default.place.text
+        return found
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The run-time inputs and their kinds: `tokens`, `segments` or `links`."""
+        kinds = {type_: kind for kind, type_ in INPUT_TYPES.items()}
+        return {one.name: kinds[one.type] for one in self._typed.inputs}
+
+    @property
+    def contracts(self) -> list[str]:
+        """What the pattern's `expect` statements say, such as `hops <= 2`."""
+        return [contract.text for contract in contracts_of(self._typed)]
+
+    def with_params(self, **params: Any) -> Pattern:
+        """The same pattern with other values for some parameters.
+
+        Raises:
+            PatternError: a parameter is not known, or a value is not of its type.
+        """
+        return Pattern(read_settings(self._typed, params))
+
+    def bind(
+        self,
+        n: int,
+        *,
+        head: int = 0,
+        layer: int = 0,
+        heads: int | None = None,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        element: int = 0,
+    ) -> Bound:
+        """The relation at a length.
+
+        Args:
+            n: tokens, memory tokens not counted; at least 1.
+            head: which head, from 0.
+            layer: which layer, from 0.
+            heads: how many heads there are; `head + 1` when not given.
+            layers: how many layers there are; `layer + 1` when not given.
+            inputs: the run-time inputs by name. A tokens input is a boolean mask `(batch, n)` or
+                `(n,)`, a list of positions or one for each batch element, or text such as `0..16`;
+                a segments input is integers `(batch, n)` or `(n,)`; a links input is a list of keys
+                for each query, or `(offsets, keys)`, or a list of such for each batch element.
+            element: which batch element of the inputs.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, named in the message.
+            PatternError: the pattern has no meaning at this length.
+        """
+        where = _place(n, head, layer, heads, layers)
+        read = self._inputs(inputs, where["n"])
+        element = _integer("element", element, 0)
+        if element and element >= (read.batch or 1):
+            raise ValueError(
+                f"element must be below the batch of the inputs, {read.batch or 1}, got {element}"
+            )
+        return self._bound(where, read, element)
+
+    def mask(
+        self,
+        n: int,
+        head: int = 0,
+        layer: int = 0,
+        heads: int | None = None,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        element: int = 0,
+    ) -> NDArray[np.bool_]:
+        """Who reads what, as a dense matrix by the definition of the primitives; for small `n`.
+
+        Arguments as in `bind`.
+
+        Returns:
+            `(m + n, m + n)` with the `m` memory tokens first: row `i`, column `j` is true when
+            query `i` reads key `j`.
+        """
+        bound = self.bind(
+            n, head=head, layer=layer, heads=heads, layers=layers, inputs=inputs, element=element
+        )
+        length, memory = bound.length, bound.memory
+        with self._limited():
+            if length * length > MAX_DENSE:
+                raise TooLarge(f"a dense mask of {length:,} x {length:,} pairs")
+            found = np.empty((length, length), dtype=np.bool_)
+            keys = np.arange(-memory, bound.tokens, dtype=np.int64)
+            step = max(1, _PAIRS_AT_ONCE // length)
+            for first in range(0, length, step):
+                rows = keys[first : first + step, None]
+                found[first : first + step] = bound.relation.allows(rows, keys)
+            return found
+
+    def reads(
+        self,
+        n: int,
+        head: int = 0,
+        layer: int = 0,
+        heads: int | None = None,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        element: int = 0,
+    ) -> int:
+        """The exact number of pairs, without a mask; arguments as in `bind`.
+
+        >>> import attnloom
+        >>> attnloom.load("mistral", recent=4096).reads(10**9)  # w(w + 1)/2 + (n - w) w
+        4095991613440
+        """
+        bound = self.bind(
+            n, head=head, layer=layer, heads=heads, layers=layers, inputs=inputs, element=element
+        )
+        with self._limited():
+            return count(bound.region, -bound.memory, bound.tokens)
+
+    def row(
+        self,
+        i: int,
+        n: int,
+        head: int = 0,
+        layer: int = 0,
+        heads: int | None = None,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        element: int = 0,
+    ) -> list[tuple[int, int]]:
+        """The keys that query `i` reads, as sorted disjoint ranges `(start, stop)`.
+
+        Positions are those of the mask: memory tokens first, so token `t` is `m + t`. Arguments as
+        in `bind`.
+
+        >>> import attnloom
+        >>> attnloom.load("longformer", reach=2).row(7, 12)
+        [(0, 1), (5, 10)]
+        """
+        bound = self.bind(
+            n, head=head, layer=layer, heads=heads, layers=layers, inputs=inputs, element=element
+        )
+        number = _integer("i", i, 0)
+        if number >= bound.length:
+            raise ValueError(f"i must be below the length, {bound.length}, got {number}")
+        with self._limited():
+            rows = np.array([number - bound.memory], dtype=np.int64)
+            return bound.region.runs(rows).shifted(bound.memory).row(0)
+
+    def layouts(
+        self,
+        n: int,
+        *,
+        heads: int = 1,
+        layer: int = 0,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        block: int = 128,
+    ) -> tuple[list[BlockLayout], NDArray[np.int64]]:
+        """The block layouts of all heads of a layer; equal ones are given once.
+
+        Args:
+            n: tokens, memory tokens not counted.
+            heads: how many heads.
+            layer: which layer, from 0.
+            layers: how many layers there are; `layer + 1` when not given.
+            inputs: as in `bind`.
+            block: tokens on each side of a tile.
+
+        Returns:
+            The different layouts, and which of them each head follows, `(batch or 1, heads)`; one
+            row if the inputs are the same for all batch elements.
+        """
+        where = _place(n, 0, layer, _integer("heads", heads, 1), layers)
+        size = _integer("block", block, 1, _MOST_BLOCK)
+        read = self._inputs(inputs, where["n"])
+        found: list[BlockLayout] = []
+        known: dict[bytes, int] = {}
+        chosen = np.zeros((read.batch or 1, where["heads"]), dtype=np.int64)
+        varies = depends_on_head(self._typed)
+        for element in range(len(chosen)):
+            for head in range(where["heads"]):
+                if head and not varies:
+                    chosen[element, head] = chosen[element, 0]
+                    continue
+                bound = self._bound({**where, "head": head}, read, element)
+                with self._limited():
+                    layout = tile(bound.region, -bound.memory, bound.tokens, size, size)
+                name = layout.fingerprint()
+                if name not in known:
+                    known[name] = len(found)
+                    found.append(layout)
+                chosen[element, head] = known[name]
+        return found, chosen
+
+    def compile(
+        self,
+        n: int,
+        *,
+        heads: int = 1,
+        layer: int = 0,
+        layers: int | None = None,
+        block: int = 128,
+        device: torch.device | str = "cpu",
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """The plan of a layer, to be executed by `attnloom.attention`.
+
+        Args:
+            n: tokens, memory tokens not counted.
+            heads: how many query heads.
+            layer: which layer, from 0.
+            layers: how many layers there are; `layer + 1` when not given.
+            block: tokens on each side of a tile.
+            device: where the plan will be executed.
+            inputs: as in `bind`; a batch of inputs makes a plan for that batch.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, named in the message.
+            PatternError: the pattern has no meaning at this length, or its plan is too large.
+        """
+        from attnloom.runtime.plan import Plan
+
+        layouts, chosen = self.layouts(
+            n, heads=heads, layer=layer, layers=layers, inputs=inputs, block=block
+        )
+        tokens = operator.index(n)
+        memory = layouts[0].query_len - tokens
+        description = {
+            "pattern": self.name,
+            "params": self.params,
+            "n": tokens,
+            "layer": layer,
+            "text": self.text,
+        }
+        return Plan.from_layouts(
+            layouts, chosen, memory=memory, device=device, description=description
+        )
+
+    def _inputs(self, inputs: Mapping[str, Any] | None, length: int) -> Inputs:
+        if inputs is not None and not isinstance(inputs, Mapping):
+            raise TypeError(f"inputs must be a mapping by name, got {type(inputs).__name__}")
+        return read_inputs(self._typed.inputs, inputs, length, read_tokens)
+
+    def _bound(self, where: dict[str, int], read: Inputs, element: int) -> Bound:
+        return bind(self._typed, where, {}, read.of(element))
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Turn a limit that is met into a diagnostic at the pattern."""
+        try:
+            yield
+        except TooLarge as error:
+            found = diagnostic("too-much-work", self._typed.place, str(error), "too large")
+            raise PatternError([found]) from None
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        return f"Pattern({self.name}({params}))" if params else f"Pattern({self.name})"
+
+
+def _place(
+    n: int, head: int, layer: int, heads: int | None, layers: int | None
+) -> dict[str, int]:
+    """The variables of a pattern, checked."""
+    found = {
+        "n": _integer("n", n, 1, MAX_LENGTH),
+        "head": _integer("head", head, 0, 1 << 32),
+        "layer": _integer("layer", layer, 0, 1 << 32),
+    }
+    for one, name, given in (("head", "heads", heads), ("layer", "layers", layers)):
+        found[name] = found[one] + 1 if given is None else _integer(name, given, 1)
+        if found[one] >= found[name]:
+            raise ValueError(f"{one} must be below {name}, {found[name]}, got {found[one]}")
+    return found
+
+
+def _integer(name: str, value: int, least: int, most: int | None = None) -> int:
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        found = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if found < least:
+        raise ValueError(f"{name} must be at least {least}, got {found}")
+    if most is not None and found > most:
+        raise ValueError(f"{name} must be at most {most:,}, got {found:,}")
+    return found
