@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from lark import Token
 
@@ -170,13 +171,14 @@ def _suspect(spot: Spot) -> tuple[Token, Token | None]:
     That is the innermost brace, unless the indentation tells better: a `}` that stands further left
     than the line of the `{` it closes was meant for another.
     """
+    indent_of = _indents(spot)
     opened: list[tuple[Token, int]] = []
     for token in spot.tokens[: spot.at]:
         if token.type in _BRACES:
-            opened.append((token, _indent(spot, token)))
+            opened.append((token, indent_of(token)))
         elif token.type == "RBRACE" and opened:
             opening, indent = opened.pop()
-            if spot.is_first_on_line(token) and _indent(spot, token) < indent:
+            if spot.is_first_on_line(token) and indent_of(token) < indent:
                 return opening, token
     return opened[-1][0], None
 
@@ -187,6 +189,12 @@ def _last_on_line(spot: Spot, opening: Token) -> Token:
     return [one for one in spot.tokens if one.strip() and spot.line_of(one) == line][-1]
 
 
-def _indent(spot: Spot, token: Token) -> int:
-    line = spot.source.line(spot.line_of(token))
-    return len(line) - len(line.lstrip())
+def _indents(spot: Spot) -> Callable[[Token], int]:
+    """How far right the line of a token begins; each line is looked at once."""
+
+    @cache
+    def of_line(number: int) -> int:
+        line = spot.source.line(number)
+        return len(line) - len(line.lstrip())
+
+    return lambda token: of_line(spot.line_of(token))

@@ -82,6 +82,9 @@ def nameless(spot: Spot) -> Diagnostic | None:
     if spot.kind == "EQUAL" and spot.room == "arguments" and not spot.part:
         message = "the name of an argument stands before `=`"
         return spot.says("missing-name", message, "no name before this", spot.replace(""))
+    if spot.room == "parameters" and not spot.part and spot.kind in ("COLON", "EQUAL", "IN"):
+        message = "a parameter begins with its name"
+        return spot.says("missing-name", message, "no name before this", spot.insert("reach"))
     if len(spot.statement) != 1 or spot.head.type not in _NEW_NAMES or not _wants_name(spot):
         return None
     fits = spot.kind in ("LBRACE", "LPAR", "EQUAL", "COLON", "SEP", "$END", "RBRACE")
@@ -134,7 +137,7 @@ def target(spot: Spot) -> Diagnostic | None:
         return _no_target(spot)
     whole = _rest_of_line(spot, 1 - len(spot.statement))
     path = spot.source.slice(whole)
-    if re.fullmatch(r"[\w./\\:~-]*[./\\-][\w./\\:~-]*", path):
+    if re.fullmatch(r"[\w./\\:~-]+", path) and not path.isidentifier() and not path.isdecimal():
         return spot.says(
             "missing-quotes",
             "the path of a file stands in quotes",

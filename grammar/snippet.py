@@ -10,6 +10,7 @@ TAB = 4
 WIDTH = 96
 """Terminal columns of a source line that are shown at most; longer ones are cut around the span."""
 _LEAD = 32
+_MOST_CHARACTERS = 4 * WIDTH
 _CUT = "..."
 
 
@@ -35,19 +36,23 @@ def snippet(source: Source, span: Span) -> tuple[str, int, int]:
 
     # A long line is cut before it is measured, so the work does not grow with the line.
     first = max(0, start - _LEAD) if len(text) > WIDTH else 0
-    shown = _CUT if first else ""
-    before, after = _width(shown), 0
+    cells = [_CUT] if first else []
+    column = before = after = len(_CUT) if first else 0
     for at in range(first, len(text)):
-        cell = _cell(text[at], _width(shown) if text[at] == "\t" else 0)
-        if _width(shown) + _width(cell) > WIDTH - len(_CUT) and len(text) - first > WIDTH:
-            shown += _CUT
+        cell = _cell(text[at], column)
+        width = _width(cell)
+        if len(text) - first > WIDTH and (
+            column + width > WIDTH - len(_CUT) or at - first > _MOST_CHARACTERS
+        ):
+            cells.append(_CUT)
             break
-        shown += cell
+        cells.append(cell)
+        column += width
         if at < start:
-            before = _width(shown)
+            before = column
         if at < stop:
-            after = _width(shown)
-    return shown, before, max(1, after - before)
+            after = column
+    return "".join(cells), before, max(1, after - before)
 
 
 def _cell(char: str, column: int) -> str:

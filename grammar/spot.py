@@ -86,8 +86,10 @@ class Spot:
         return self.source.location(span_of_token(token).start)[0]
 
     def is_first_on_line(self, token: Token) -> bool:
-        line, column = self.source.location(span_of_token(token).start)
-        return not self.source.line(line)[: column - 1].strip()
+        at = span_of_token(token).start
+        while at > 0 and self.source.text[at - 1] in " \t":
+            at -= 1
+        return at == 0 or self.source.text[at - 1] in "\r\n"
 
     # --- surroundings ---
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import re
+from collections.abc import Sequence
+
+from lark import Token
 
 from attnloom.grammar.definitions import missing_brace
 from attnloom.grammar.diagnostics import Diagnostic
@@ -173,12 +175,10 @@ def _after_metric(spot: Spot) -> Diagnostic | None:
     if spot.token in INFIX_WORDS:
         ours = INFIX_WORDS[spot.token]
         return spot.says("foreign-word", message, f"write `{ours}`", spot.replace(ours))
-    words = re.match(
-        r"(?:[ -]*[a-z]\w*)+(?=[ ]*([<=>!;\n]|$))", spot.source.text[spot.span.start :]
-    )
-    if words is not None:
-        whole = Span(span_of_token(metric).stop, spot.span.start + words.end())
-        name = "_".join(["", *re.findall(r"\w+", words[0])])
+    words = _words(spot)
+    if words:
+        whole = Span(span_of_token(metric).stop, span_of_token(words[-1]).stop)
+        name = "".join(f"_{word}" for word in words if word.type == "NAME")
         message, label = "the name of a metric is one word", "a second word"
         return spot.says("bad-name", message, label, spot.rewrite((whole, name)))
     if spot.kind in ("NUMBER", "MINUS"):
@@ -189,6 +189,15 @@ def _after_metric(spot: Spot) -> Diagnostic | None:
         hint = spot.rewrite((whole, str(spot.near(1))))
         return spot.says("syntax", "a metric stands without parentheses", "leave this out", hint)
     return spot.says("syntax", message, "not a comparison", f"write `expect {metric} <= 2`")
+
+
+def _words(spot: Spot) -> Sequence[Token]:
+    """The words at the spot, `-` between them, if the name of a metric can end after them."""
+    at = spot.at
+    while spot.tokens[at].type == "NAME" or spot.kinds(at - spot.at, "MINUS", "NAME"):
+        at += 1
+    ends = spot.tokens[at].type in ("COMPARISON", "EQUAL", *_ENDS)
+    return spot.tokens[spot.at : at] if ends else ()
 
 
 def _turned(spot: Spot) -> str | None:
@@ -298,7 +307,8 @@ def same_line(spot: Spot) -> Diagnostic | None:
     """Two statements on one line without `;`."""
     if not spot.statement or spot.room not in ("file", "body"):
         return None
-    if "SEP" not in spot.accepted or spot.kind not in STATEMENT_WORDS | {"USE"}:
+    starts = STATEMENT_WORDS | {"USE"} | (frozenset() if spot.ends_operand else EXPRESSION_STARTS)
+    if "SEP" not in spot.accepted or spot.kind not in starts:
         return None
     message = f"{spot.found} starts a statement, and the one before has not ended"
     label = "`;` or a new line must come before this"
