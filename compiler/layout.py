@@ -98,7 +98,7 @@ class BlockLayout:
 
     def reads(self) -> int:
         """The number of allowed pairs."""
-        per_mask = np.bitwise_count(self.masks).reshape(self.num_masks, -1).sum(1, dtype=np.int64)
+        per_mask = np.bitwise_count(self.masks).sum((1, 2), dtype=np.int64)
         partial = self.mask_ids[self.mask_ids != FULL]
         return self.num_full * self.block_m * self.block_n + int(per_mask[partial].sum())
 
