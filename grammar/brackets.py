@@ -39,7 +39,7 @@ def unmatched(spot: Spot) -> Diagnostic | None:
     note = Note("the pattern ends here", span_of_token(last), spot.source) if last else None
     return spot.says(
         "unmatched-bracket",
-        f"{spot.found} closes nothing: no bracket is open here",
+        f"{spot.found} closes nothing: no `{_opening(spot.kind)}` is open here",
         "closes nothing",
         spot.remove(),
         notes=[note] if note and ends_pattern else [],
@@ -131,6 +131,10 @@ def _left_open(spot: Spot) -> Sequence[Token]:
     opened = _within_reach([spot.tokens[at] for at in spot.brackets], "RPAR")
     fitting = [at for at, token in enumerate(opened) if OPENERS[token.type] == spot.kind]
     return opened[fitting[-1] + 1 :] if fitting else opened
+
+
+def _opening(closer: str) -> str:
+    return next(SIGNS[opener] for opener, its_closer in OPENERS.items() if its_closer == closer)
 
 
 def _closing(opening: Token) -> str:

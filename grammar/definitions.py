@@ -14,6 +14,7 @@ from attnloom.grammar.words import (
     EXPRESSION_STARTS,
     KEYWORD_TYPES,
     STATEMENT_WORDS,
+    listed,
     quoted,
 )
 
@@ -43,21 +44,13 @@ def reserved(spot: Spot) -> Diagnostic | None:
 def bad_name(spot: Spot) -> Diagnostic | None:
     """A new name that begins with a digit, or has `-`, `.` or a blank in it."""
     if _wants_name(spot) and spot.kind == "NUMBER":
-        letters = spot.token.lstrip("0123456789_")
-        digits = spot.token[: len(spot.token) - len(letters)].strip("_")
-        if not letters or not letters.isascii():
-            letters = _NEW_NAMES.get(spot.head.type, "part")
-        return spot.says(
-            "bad-name",
-            f"{spot.found} is no name: names begin with a letter",
-            "begins with a digit",
-            spot.replace(letters + digits),
-        )
+        hint = spot.replace(f"{_NEW_NAMES.get(spot.head.type, 'n')[0]}{spot.token}")
+        message = f"{spot.found} is no name: names begin with a letter"
+        return spot.says("bad-name", message, "begins with a digit", hint)
     introduces = spot.near(-2).type
     if introduces not in _NEW_NAMES or spot.before.type != "NAME":
         return None
-    is_word = spot.kind == "NAME" or spot.kind in KEYWORD_TYPES or spot.kind == "NUMBER"
-    if is_word:
+    if spot.kind in ("NAME", "NUMBER", *KEYWORD_TYPES):
         wanted = {"PATTERN": ("LPAR", "LBRACE"), "LET": ("EQUAL",), "INPUT": ("COLON",)}
         if spot.near(1).type not in wanted[introduces]:
             return None
@@ -67,13 +60,19 @@ def bad_name(spot: Spot) -> Diagnostic | None:
         stop = spot.span.start + len(signs[0] if signs else spot.token)
     else:
         return None
-    whole = Span(span_of_token(spot.before).start, stop)
-    words = re.sub("[-.]", " ", spot.source.slice(whole)).split()
+    return not_one_word(spot, Span(span_of_token(spot.before).start, stop), "a name")
+
+
+def not_one_word(spot: Spot, whole: Span, what: str) -> Diagnostic:
+    """Several words, or one with signs in it, where a name must stand."""
+    text = spot.source.slice(whole)
     return spot.says(
         "bad-name",
-        "a name is one word of letters, digits and `_`",
-        "a second word" if is_word else f"{spot.found} is not part of a name",
-        spot.rewrite((whole, "_".join(words))),
+        f"{what} is one word of letters, digits and `_`",
+        "not one word",
+        spot.rewrite((whole, "_".join(re.sub("[-.]", " ", text).split()))),
+        span=whole,
+        found=quoted(text),
     )
 
 
@@ -115,7 +114,7 @@ def unknown_type(spot: Spot) -> Diagnostic | None:
     if kinds is None or not (is_type or (after_type and spot.kind in ("LSQB", "LPAR", "BAR"))):
         return None
     name = spot.near(-3 if after_type else -2)
-    listing = f"the types are {', '.join(f'`{one}`' for one in kinds)}"
+    listing = f"the types are {listed([f'`{one}`' for one in kinds], 'and')}"
     if spot.room == "parameters" and spot.kind in ("NUMBER", "TRUE", "FALSE"):
         kind = "int" if spot.kind == "NUMBER" else "bool"
         start = span_of_token(spot.before).start
@@ -318,7 +317,7 @@ def _limits_after_value(spot: Spot, equal: Token) -> Diagnostic:
 def _limits(spot: Spot, start: int) -> Diagnostic:
     """`in [1, 9]`, `in range(1, 9)`, `in 1-9`, `in 1:9` and `in 1 to 9`."""
     stop = span_of_token(spot.before).stop
-    if spot.ends_operand and spot.kinds(1, "NUMBER"):
+    if spot.kind in ("COLON", "NAME") and spot.kinds(1, "NUMBER"):
         stop = span_of_token(spot.near(1)).stop
     whole = Span(start, stop)
     ends = re.fullmatch(r"\D*(\d+)\s*(?:,|-|:|to)\s*(\d+)[\])]?", spot.source.slice(whole))

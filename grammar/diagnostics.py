@@ -206,3 +206,6 @@ for _slug, _meaning in {
     "unmatched-bracket": "a closing bracket without its opening one",
 }.items():
     register(_slug, _meaning)
+
+SYNTAX_SLUGS = frozenset(SLUGS)
+"""The slugs of this layer: what can be said about a file without knowing what its names mean."""

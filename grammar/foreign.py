@@ -50,6 +50,8 @@ VALUES: dict[str, tuple[str, ...]] = {
 }
 """A value elsewhere -> ours; these are no names here, wherever they stand."""
 
+NOTHING = ("no tokens are written `[]`", "no links are written `none`")
+
 INFIX_WORDS: dict[str, str] = {
     "xor": "^",
     **dict.fromkeys(("mod", "modulo"), "%"),
@@ -89,11 +91,16 @@ def comment(spot: Spot) -> Diagnostic | None:
         if not (first is spot.token or spot.is_first_on_line(first) or are_words):
             return None
         slashes = first
+    edits = [(span_of_token(slashes), "" if slashes == "*/" else "#")]
+    end = next((one for one in spot.tokens[spot.at :] if one == "*/"), None)
+    if slashes == "/*" and end is not None and spot.line_of(end) == spot.line_of(slashes):
+        start = len(spot.source.text[: span_of_token(end).start].rstrip(" "))
+        edits.append((Span(start, span_of_token(end).stop), ""))
     return spot.says(
         "foreign-operator",
         f"`{slashes}` is no comment here: comments start with `#`",
         "a comment starts with `#`",
-        spot.replace("" if slashes == "*/" else "#", slashes),
+        spot.rewrite(*edits),
         span=span_of_token(slashes),
         found=quoted(slashes),
         expected=("`#`",),
@@ -110,7 +117,7 @@ def value(spot: Spot) -> Diagnostic | None:
         hints = [spot.replace(VALUES[spot.token][0])]
     else:
         message = f"there is no {spot.found} in the language"
-        hints = ["no tokens are written `[]`", "no links are written `none`"]
+        hints = [*NOTHING]
     return spot.says("foreign-word", message, f"write {listed(ours)}", *hints)
 
 
@@ -126,9 +133,12 @@ def statement(spot: Spot) -> Diagnostic | None:
         return None
     if word in STATEMENTS:
         ours = STATEMENTS[word]
+        message = f"`{word}` is no word of the language; `{ours}` is"
+        if word in ("int", "bool"):
+            message = "a value is given to a name with `let`, and its type shows by itself"
         return spot.says(
             "foreign-word",
-            f"`{word}` is no word of the language; `{ours}` is",
+            message,
             f"write `{ours}`",
             _use_at_the_top(spot) if ours == "use" and spot.room == "body" else None,
             None if ours == "use" and spot.room == "body" else _replace_head(spot, ours),
@@ -272,7 +282,11 @@ def operator(spot: Spot) -> Diagnostic | None:
         return _dots(spot)
     if sign in ("<<", ">>"):
         power = "* 2 **" if sign == "<<" else "// 2 **"
-        return _foreign(spot, f"`{power}`", spot.replace(power))
+        hint = spot.replace(power)
+        if sign == "<<" and spot.before == "1":
+            whole = Span(span_of_token(spot.before).start, spot.span.stop)
+            hint = spot.rewrite((whole, "2 **"))
+        return _foreign(spot, f"`{power}`", hint)
     if sign == ":=":
         return _foreign(spot, "`=`", _with_let(spot))
     if sign in ("->", "=>"):

@@ -8,6 +8,7 @@ always does.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -82,10 +83,12 @@ def checked_source(text: str, name: str) -> Source:
 
 def _hidden(char: str, span: Span, source: Source) -> Diagnostic:
     shown = f"U+{ord(char):04X}"
+    title = unicodedata.name(char, "").lower()
     what = "is not text" if char == "\0" or "\ud800" <= char <= "\udfff" else "cannot be seen"
+    named = f"{shown} ({title})" if title else shown
     return Diagnostic(
         "hidden-character",
-        f"the character {shown} {what} and is not allowed in a pattern file",
+        f"the character {named} {what} and is not allowed in a pattern file",
         f"{shown} here",
         span,
         source,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from attnloom.grammar.diagnostics import Diagnostic, PatternError
 from attnloom.grammar.expressions import chain_of
 from attnloom.grammar.source import Source, Span
-from attnloom.grammar.syntax import Binary, Node, children
+from attnloom.grammar.syntax import Binary, Node, When, children
 
 MAX_BYTES = 1_000_000
 MAX_TOKENS = 40_000
@@ -24,6 +24,7 @@ MAX_STACK = 8 * MAX_DEPTH
 """Entries of the parser's stack; a node that is being read takes fewer than eight."""
 
 _NAME_A_PART = "name a part: `let part = ...`"
+_NEXT_TO_IT = "conditions that exclude each other need no `else`: `when layer == 7 { ... }`"
 _OF_CHAINS = {
     "|": ("write each link on a line of its own", "or a list of tokens: `[0, 5, 9..12]`"),
 }
@@ -82,7 +83,7 @@ def too_many_brackets(source: Source, span: Span) -> PatternError:
     )
 
 
-def too_deep(source: Source, span: Span) -> PatternError:
+def too_deep(source: Source, span: Span, hint: str = _NAME_A_PART) -> PatternError:
     return PatternError(
         [
             Diagnostic(
@@ -91,7 +92,7 @@ def too_deep(source: Source, span: Span) -> PatternError:
                 "this lies deeper",
                 span,
                 source,
-                hints=(_NAME_A_PART,),
+                hints=(hint,),
                 found=f"more than {MAX_DEPTH} parts inside one another",
                 expected=(f"at most {MAX_DEPTH} parts inside one another",),
             )
@@ -119,7 +120,8 @@ def check_depth(tree: Node, source: Source) -> None:
         else:
             todo += [(child, depth + 2) for child in children(node)]
         if depth > 2 * MAX_DEPTH:
-            raise too_deep(source, node.span)
+            hint = _NEXT_TO_IT if isinstance(node, When) else _NAME_A_PART
+            raise too_deep(source, node.span, hint)
 
 
 def _chain_too_long(chain: list[Binary], source: Source) -> PatternError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from lark import Token
 
+from attnloom.grammar.definitions import not_one_word
 from attnloom.grammar.diagnostics import Diagnostic
+from attnloom.grammar.foreign import NOTHING
 from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.source import Span
 from attnloom.grammar.spot import Spot
@@ -23,7 +25,7 @@ _RANGES = ("FIRST", "LAST", "EVERY")
 _LOOSE = INFIX - {"PLUS", "MINUS", "STAR", "FLOOR", "PERCENT", "POWER", "DOTDOT"}
 _ENDS = ("SEP", "$END", "RBRACE")
 _SHORT = 18  # digits of a number that is counted on
-_WINDOW = ("each_side", "last", "width")
+_OF_TOKENS = ("global", "broadcast", "collect")
 
 
 # --- signs ---------------------------------------------------------------------------------------
@@ -40,13 +42,7 @@ def equals(spot: Spot) -> Diagnostic | None:
     if spot.room == "arguments" and not spot.is_condition:
         if len(kinds) > 1 and set(kinds) <= {"NAME", "MINUS"}:
             whole = Span(span_of_token(spot.part[0]).start, span_of_token(spot.before).stop)
-            name = "_".join(token for token in spot.part if token.type == "NAME")
-            return spot.says(
-                "bad-name",
-                "the name of an argument is one word",
-                "more than a name stands before this",
-                spot.rewrite((whole, name)),
-            )
+            return not_one_word(spot, whole, "the name of an argument")
         message = "only a name can be given a value"
         return spot.says("equals-sign", message, "no name before this", spot.replace("=="))
     message = "`=` gives a name its value; a comparison is written `==`"
@@ -221,21 +217,20 @@ def _missing_comma(spot: Spot) -> Diagnostic:
     message, label = f"`,` stands between {what}", "`,` must come before this"
     if spot.token == "x" and spot.kinds(-1, "NUMBER", "NAME", "NUMBER"):
         return spot.says("missing-comma", message, "write `,`", spot.tight(", "))
-    hints = [spot.insert(",")]
-    if spot.room == "arguments":
-        hints += _other_arguments(spot)
-    return spot.says("missing-comma", message, label, *hints)
+    other = _one_argument(spot) if spot.room == "arguments" else None
+    return spot.says("missing-comma", message, label, other, spot.insert(","))
 
 
-def _other_arguments(spot: Spot) -> list[str | None]:
+def _one_argument(spot: Spot) -> str | None:
     """What two operands in the parentheses of a call may be, other than two arguments."""
     whole = Span(span_of_token(spot.before).start, spot.span.stop)
-    if spot.near(1).type == "EQUAL":
-        named = f"{spot.before}_{spot.token}"
-        return [spot.rewrite((whole, named))] if spot.before.type == "NAME" else []
+    if spot.kinds(-1, "NAME", "NAME", "EQUAL"):
+        return spot.rewrite((whole, f"{spot.before}_{spot.token}"))
     if spot.kinds(-1, "NUMBER", "NAME") and len(spot.part) == 1:
-        return [spot.rewrite((whole, f"{spot.token}={spot.before}"))]
-    return [spot.insert(" and" if spot.is_condition else " |")]
+        return spot.rewrite((whole, f"{spot.token}={spot.before}"))
+    if spot.callee in _OF_TOKENS:
+        return spot.insert(" |")
+    return spot.insert(" and") if spot.callee == "where" else None
 
 
 def _missing_parentheses(spot: Spot) -> Diagnostic:
@@ -248,8 +243,9 @@ def _missing_parentheses(spot: Spot) -> Diagnostic:
     if spot.kind == "LSQB" and ("=" in value or (is_tight and "," not in value)):
         value = value[1:-1]
     hints = [spot.rewrite((whole, f"({value})"))]
-    if name == "window" and spot.kind == "NUMBER":
-        hints = [spot.rewrite((whole, f"({reach}={value})")) for reach in _WINDOW]
+    if name == "window" and value.isdecimal() and len(value) <= _SHORT:
+        readings = (f"each_side={value}", f"last={value}", f"width={int(value) | 1}")
+        hints = [spot.rewrite((whole, f"({reading})")) for reading in readings]
     return spot.says(
         "missing-parentheses",
         f"the arguments of `{name}` stand in parentheses",
@@ -319,10 +315,8 @@ def missing_operand(spot: Spot) -> Diagnostic | None:
         message = "nothing stands between the commas" if before == "," else "a list starts with `,`"
         return spot.says("missing-operand", message, "an item must come before this", spot.remove())
     if spot.kinds(-1, "LPAR", "RPAR"):
-        whole = Span(span_of_token(before).start, spot.span.stop)
-        message = "nothing stands between the parentheses"
-        hint = spot.rewrite((whole, "[]"))
-        return spot.says("missing-operand", message, "an expression must come first", hint)
+        message, label = "nothing stands between the parentheses", "an expression must come first"
+        return spot.says("missing-operand", message, label, *NOTHING)
     if spot.kind == "DOTDOT":
         message = "a range has a start: `0..4`"
         return spot.says("missing-operand", message, "the start is missing", spot.replace("0.."))
@@ -455,5 +449,5 @@ def word_as_value(spot: Spot) -> Diagnostic | None:
         "reserved-word",
         f"{spot.found} is a word of the language and has no value",
         "not a value",
-        spot.replace(f"{spot.token}_"),
+        f"for a name of your own write `{spot.token}_`",
     )

@@ -130,7 +130,7 @@ def _with_suffix(spot: Spot, plain: str, suffix: str) -> Diagnostic:
         return spot.says("bad-number", message, label, *hints)
     hints = [spot.replace(plain)]
     if suffix in VARIABLES:
-        hints.append(spot.replace(f"{plain} * {suffix}"))
+        hints.insert(0, spot.replace(f"{plain} * {suffix}"))
     return spot.says("bad-number", message, label, *hints)
 
 
@@ -200,7 +200,7 @@ def character(spot: Spot) -> Diagnostic | None:
     if kind in ("Cf", "Zs", "Mn"):
         return spot.says(
             "hidden-character",
-            f"{_described(char)} looks like a blank or like nothing, and is neither",
+            f"the character {_described(char)} looks like a blank or like nothing, and is neither",
             f"{_code_point(char)} here",
             spot.replace(" " if kind == "Zs" else ""),
             found=_code_point(char),
@@ -272,9 +272,10 @@ def _described(char: str) -> str:
         return "the backtick"
     if char.isascii():
         return f"`{char}`"
-    shown = f"`{char}` " if char.isprintable() and not unicodedata.combining(char) else ""
-    title = unicodedata.name(char, "")
-    return f"{shown}({_code_point(char)}{', ' if title else ''}{title.lower()})"
+    title = unicodedata.name(char, "").lower()
+    if not char.isprintable() or unicodedata.combining(char):
+        return f"{_code_point(char)} ({title})" if title else _code_point(char)
+    return f"`{char}` ({_code_point(char)}{', ' if title else ''}{title})"
 
 
 # --- text in quotes ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lark import Token
 
-from attnloom.grammar.definitions import missing_brace
+from attnloom.grammar.definitions import missing_brace, not_one_word
 from attnloom.grammar.diagnostics import Diagnostic
 from attnloom.grammar.foreign import INFIX_WORDS
 from attnloom.grammar.lexer import span_of_token
@@ -47,25 +47,30 @@ def missing_let(spot: Spot) -> Diagnostic | None:
     """`x = 3`, `x: int = 3`, and `question: tokens` without `input`."""
     if spot.room != "body" or [token.type for token in spot.statement] != ["NAME"]:
         return None
-    name = spot.head
-    start = Span(span_of_token(name).start, span_of_token(name).start)
+    name = span_of_token(spot.head)
+    start = Span(name.start, name.start)
+    word, type_after = "let", Span(spot.span.start, span_of_token(spot.near(1)).stop)
     if spot.kind == "COLON" and spot.near(1) in _INPUTS:
-        message, label = f"`{name}` is declared with `input`", "write `input` before the name"
-        return spot.says("missing-let", message, label, spot.rewrite((start, "input ")))
-    if name in _INPUTS and spot.kind == "NAME" and spot.near(1).type == "SEP":
-        whole = Span(start.start, spot.span.stop)
-        message, label = f"{spot.found} is declared with `input`", f"write `: {name}` after this"
-        hint = spot.rewrite((whole, f"input {spot.token}: {name}"))
-        return spot.says("missing-let", message, label, hint)
-    if spot.kind == "COLON" and spot.kinds(1, "NAME", "EQUAL"):
-        stop = span_of_token(spot.near(1)).stop
-        hint = spot.rewrite((start, "let "), (Span(spot.span.start, stop), ""))
+        word, hint = "input", spot.rewrite((start, "input "))
+    elif spot.head in _INPUTS and spot.kind == "NAME" and spot.near(1).type == "SEP":
+        whole = Span(name.start, spot.span.stop)
+        word, hint = "input", spot.rewrite((whole, f"input {spot.token}: {spot.head}"))
+    elif spot.kind == "COLON" and spot.kinds(1, "NAME", "EQUAL"):
+        hint = spot.rewrite((start, "let "), (type_after, ""))
     elif spot.kind == "EQUAL":
         hint = spot.rewrite((start, "let "))
     else:
         return None
-    message, label = f"a value is given to `{name}` with `let`", "write `let` before the name"
-    return spot.says("missing-let", message, label, hint)
+    what = "an input is declared" if word == "input" else f"a value is given to `{spot.head}`"
+    return spot.says(
+        "missing-let",
+        f"{what} with `{word}`",
+        f"`{word}` must come before this",
+        hint,
+        span=name,
+        found=f"`{spot.head}` and {spot.found}",
+        expected=(f"`{word}`",),
+    )
 
 
 def let(spot: Spot) -> Diagnostic | None:
@@ -114,6 +119,7 @@ def declaration(spot: Spot) -> Diagnostic | None:
     if name in _INPUTS and spot.kind == "NAME":
         whole = Span(span_of_token(name).start, spot.span.stop)
         hint = spot.rewrite((whole, f"{spot.token}: {name}"))
+        name = spot.token
     elif spot.near(1) in _INPUTS:
         hint = spot.rewrite((Span(span_of_token(name).stop, spot.span.stop), ":"))
     elif spot.token in _INPUTS:
@@ -122,8 +128,8 @@ def declaration(spot: Spot) -> Diagnostic | None:
         hint = spot.insert(": tokens") if spot.kind in _ENDS else f"write `input {name}: tokens`"
     return spot.says(
         "syntax",
-        f"the kind of the input `{name}` follows `:`",
-        "`:` and a kind must come before this",
+        f"the kind of the input `{name}` follows its name and `:`",
+        "`:` and a kind must come before this" if name is not spot.token else "this is the name",
         hint,
         "the kinds are `tokens`, `segments` and `links`",
     )
@@ -177,10 +183,8 @@ def _after_metric(spot: Spot) -> Diagnostic | None:
         return spot.says("foreign-word", message, f"write `{ours}`", spot.replace(ours))
     words = _words(spot)
     if words:
-        whole = Span(span_of_token(metric).stop, span_of_token(words[-1]).stop)
-        name = "".join(f"_{word}" for word in words if word.type == "NAME")
-        message, label = "the name of a metric is one word", "a second word"
-        return spot.says("bad-name", message, label, spot.rewrite((whole, name)))
+        whole = Span(span_of_token(metric).start, span_of_token(words[-1]).stop)
+        return not_one_word(spot, whole, "the name of a metric")
     if spot.kind in ("NUMBER", "MINUS"):
         label = "a comparison must come before this"
         return spot.says("missing-operator", message, label, spot.insert(" <="))
@@ -201,11 +205,16 @@ def _words(spot: Spot) -> Sequence[Token]:
 
 
 def _turned(spot: Spot) -> str | None:
-    """`2 >= hops` the other way round."""
+    """`2 >= hops` the other way round, and `1 <= hops <= 2` as two contracts."""
     turned = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
     value, sign, metric = (spot.near(at) for at in range(3))
+    ours = f"{metric} {turned.get(str(sign), str(sign))} {value}"
     whole = Span(spot.span.start, span_of_token(metric).stop)
-    return spot.rewrite((whole, f"{metric} {turned.get(str(sign), str(sign))} {value}"))
+    if spot.near(3).type == "COMPARISON":
+        second = spot.rest(3)
+        ours += f"; expect {metric} {spot.source.slice(second)}"
+        whole = Span(whole.start, second.stop)
+    return spot.rewrite((whole, ours))
 
 
 def _another_contract(spot: Spot) -> str | None:
@@ -266,7 +275,7 @@ def lone_else(spot: Spot) -> Diagnostic | None:
     if spot.statement:
         return None
     message, label = "`else` follows the `}` of a `when`", "no `when` ends right before this"
-    example = "write `when head < 2 { ... } else { ... }`"
+    example = "begin with `when`: `when head < 2 { ... } else { ... }`"
     if spot.near(1).type != "WHEN":
         return spot.says("missing-else", message, label, example)
     without = spot.rewrite((Span(spot.span.start, span_of_token(spot.near(1)).start), ""))

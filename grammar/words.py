@@ -145,7 +145,7 @@ def quoted(text: str) -> str:
     return f"`{text}`" if len(text) <= _LONGEST_QUOTE else f"`{text[: _LONGEST_QUOTE - 3]}...`"
 
 
-def listed(words: Collection[str]) -> str:
+def listed(words: Collection[str], joint: str = "or") -> str:
     """`a`, `a or b`, `a, b or c`."""
     *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last
+    return f"{', '.join(most)} {joint} {last}" if most else last
