@@ -26,6 +26,11 @@ Range = tuple[Any, Any]
 class BadValue(ArithmeticError):
     """An operand that an operation does not take; the message says which and why."""
 
+    def __init__(self, message: str, least: int = 0) -> None:
+        super().__init__(message)
+        self.least = least
+        """The least operand that it takes."""
+
 
 class DivisionByZero(BadValue):
     """Division by zero."""
@@ -78,13 +83,13 @@ def _ceil_div(a: int, b: int) -> int:
 
 def _log2(a: int) -> int:
     if a < 1:
-        raise BadValue(f"log2 takes a number of at least 1, got {a}")
+        raise BadValue(f"`log2` takes a number of at least 1, got {a}", least=1)
     return a.bit_length() - 1
 
 
 def _isqrt(a: int) -> int:
     if a < 0:
-        raise BadValue(f"isqrt takes a number of at least 0, got {a}")
+        raise BadValue(f"`isqrt` takes a number of at least 0, got {a}")
     return math.isqrt(a)
 
 

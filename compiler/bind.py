@@ -10,7 +10,7 @@ import numpy as np
 
 from attnloom.compiler import typed
 from attnloom.compiler.bound import Bound, Statement
-from attnloom.compiler.evaluate import Environment, Value, too_large
+from attnloom.compiler.evaluate import Environment, Value, too_large, too_small
 from attnloom.compiler.limits import MAX_LENGTH, MAX_PIECES, TooLarge
 from attnloom.compiler.primitives.base import BadArgument, Context, Kind
 from attnloom.compiler.problems import Problem, Problems, diagnostic
@@ -187,15 +187,23 @@ class _Binder:
             return 0, True, True
         first, *others = memories
         for other in others:
-            message = "two `memory` statements hold at once"
-            notes = [first.place.note("the first")]
             self.problems.add(
-                diagnostic("memory-varies", other.place, message, "the second", notes=notes)
+                diagnostic(
+                    "memory-varies",
+                    other.place,
+                    "two `memory` statements hold at once",
+                    "the second",
+                    hints=["`else { ... }` around one of them"],
+                    notes=[first.place.note("the first")],
+                    expected=["one `memory` statement"],
+                )
             )
         slots = self.environment.number(first.slots)
-        if slots < 0 or slots + self.length > MAX_LENGTH:
+        if slots < 0:
             message = f"`memory` takes a number of tokens of at least 0, got {slots}"
-            raise Problem(diagnostic("bad-value", first.slots.place, message, f"this is {slots}"))
+            raise too_small(first.slots, slots, 0, message)
+        if slots + self.length > MAX_LENGTH:
+            raise too_large(first, TooLarge(f"more than {MAX_LENGTH:,} tokens"))
         reads, is_read = (self.environment.number(one) for one in (first.reads, first.is_read))
         return slots, bool(reads), bool(is_read)
 
@@ -235,8 +243,7 @@ class _Binder:
                 for extent, part in zip(extents, shape, strict=True):
                     if extent < 1:
                         message = f"a grid has at least 1 cell on every axis, got {extent}"
-                        label = f"this is {extent}"
-                        raise Problem(diagnostic("bad-value", part.place, message, label))
+                        raise too_small(part, extent, 1, message)
                 return self._body(replace(self, shape=extents, _known={}), body)
             case typed.PatternCall(pattern=pattern, arguments=arguments):
                 values = parameters(pattern, arguments, self.environment)
@@ -253,9 +260,7 @@ class _Binder:
         size = self.environment.number(node.block_size)
         if size < 1:
             message = f"a block has at least 1 token, got {size}"
-            raise Problem(
-                diagnostic("bad-value", node.block_size.place, message, f"this is {size}")
-            )
+            raise too_small(node.block_size, size, 1, message)
         count = -(-self.length // size)
         variables = {**self.environment.variables, "n": count}
         environment = replace(self.environment, variables=variables, _known={})
@@ -285,14 +290,22 @@ class _Binder:
         try:
             return Leaf(self.length, node.primitive.of(values, context))
         except BadArgument as error:
-            place = node.place
-            label = ""
-            if error.name in node.arguments:
-                place = node.arguments[error.name].place
-                if isinstance(values.get(error.name), int):
-                    label = f"this is {values[error.name]}"
+            argument = node.arguments.get(error.name)
+            value = values.get(error.name)
+            if argument is not None and error.least is not None:
+                raise too_small(argument, int(value), error.least, error.message) from None
+            place = node.place if argument is None else argument.place
+            is_number = isinstance(value, int)
             raise Problem(
-                diagnostic("bad-value", place, error.message, label, hints=error.hints)
+                diagnostic(
+                    "bad-value",
+                    place,
+                    error.message,
+                    f"this is {value}" if is_number else "",
+                    hints=error.hints,
+                    found=str(value) if is_number else None,
+                    expected=[error.expected],
+                )
             ) from None
 
     def _argument(self, call: typed.Call, name: str, node: typed.Node) -> Any:

@@ -7,7 +7,7 @@ from typing import cast
 
 from attnloom.compiler import typed
 from attnloom.compiler.limits import MAX_DEPTH, MAX_NODES
-from attnloom.compiler.problems import Place, Problem, Problems, diagnostic
+from attnloom.compiler.problems import Place, Problem, Problems, diagnostic, too_deep
 from attnloom.compiler.scope import Scope
 from attnloom.compiler.terms import Terms
 from attnloom.compiler.typed import Type
@@ -113,8 +113,10 @@ class _File:
                 place,
                 f"there are two {what}s called `{name}`",
                 "defined again",
+                hints=[f"another name, such as `{name}2`"],
                 notes=[first.note("first defined here")],
                 found=name,
+                expected=["a new name"],
             )
         )
 
@@ -130,6 +132,7 @@ class _File:
                 "taken",
                 hints=[f"another name, such as `my_{name}`"],
                 found=name,
+                expected=["a name that is not taken"],
             )
         )
         return True
@@ -142,7 +145,13 @@ class _File:
             if name in self._open:
                 circle = " -> ".join([*self._open[self._open.index(name) :], name])
                 message = f"the pattern `{name}` calls itself"
-                raise Problem(diagnostic("pattern-cycle", place, message, circle, found=name))
+                hints = ["a pattern of its own for what both need, called by each: `base`"]
+                raise Problem(
+                    diagnostic(
+                        "pattern-cycle", place, message, circle,
+                        hints=hints, found=name, expected=["a pattern that does not call this one"],
+                    )
+                )  # fmt: skip
             found = self._own_pattern(name)
         if found is None:
             return None
@@ -154,9 +163,11 @@ class _File:
                     "memory-in-call",
                     place,
                     message,
+                    "has memory",
                     hints=["`memory(...)` in the pattern that calls"],
                     notes=[memory.place.note("its memory")],
                     found=name,
+                    expected=["a pattern without memory"],
                 )
             )
         for one in found.inputs:
@@ -174,8 +185,10 @@ class _File:
                     place,
                     message,
                     "calls a pattern with another input of this name",
+                    hints=[f"another name, such as `my_{one.name}`"],
                     notes=[own.place.note("here"), one.place.note("there")],
                     found=one.name,
+                    expected=[f"inputs called `{one.name}` of one kind"],
                 )
             )
 
@@ -216,11 +229,13 @@ class _File:
                     f"the pattern has {body.size:,} expressions, counted once for each use of a "
                     f"`let` or called pattern; at most {MAX_NODES:,} are allowed",
                     "too large",
+                    hints=["fewer uses of each `let`"],
+                    found=f"{body.size:,}",
+                    expected=[f"at most {MAX_NODES:,}"],
                 )
             )
         if body.depth > MAX_DEPTH:
-            message = f"expressions, `let`s and calls nest at most {MAX_DEPTH} deep"
-            raise Problem(diagnostic("too-deep", place, message, f"this nests {body.depth} deep"))
+            raise Problem(too_deep(place))
         return typed.Pattern(
             place, pattern.name, tuple(parameters.values()), tuple(inputs.values()), body,
             self._doc(pattern),
@@ -244,7 +259,8 @@ class _File:
     ) -> typed.Parameter:
         place = self._name_place(parameter)
         scope = Scope(dict(before), {})
-        kind = self._parameter_type(parameter, scope)
+        found = self._parameter_type(parameter, scope)
+        kind = found or Type.NUMBER
         low = high = None
         if parameter.low is not None and parameter.high is not None:
             low = self._terms.number(parameter.low, scope)
@@ -255,23 +271,25 @@ class _File:
                         "wrong-type",
                         place,
                         f"only numbers have a range, and `{parameter.name}` is {kind.value}",
+                        f"this is {kind.value}",
+                        hints=[f"`{parameter.name}: int in 0..8`"],
                         found=kind.value,
                         expected=[Type.NUMBER.value],
                     )
                 )
         default = None
-        if parameter.default is not None:
+        if parameter.default is not None and found is not None:
             default = self._terms.wanted(parameter.default, scope, kind)
         return typed.Parameter(place, parameter.name, kind, low, high, default)
 
-    def _parameter_type(self, parameter: syntax.Parameter, scope: Scope) -> Type:
-        """The type that is written, or that of the default."""
+    def _parameter_type(self, parameter: syntax.Parameter, scope: Scope) -> Type | None:
+        """The type that is written, or that of the default; `None` when it is wrong."""
         if parameter.kind is not None:
             if parameter.kind in PARAMETER_TYPES:
                 return PARAMETER_TYPES[parameter.kind]
             assert parameter.kind_span is not None
             self._unknown_kind("parameter", parameter.kind, parameter.kind_span, PARAMETER_TYPES)
-            return Type.NUMBER
+            return None
         if parameter.default is None:
             self._problems.add(
                 diagnostic(
@@ -283,7 +301,7 @@ class _File:
                     expected=sorted(PARAMETER_TYPES),
                 )
             )
-            return Type.NUMBER
+            return None
         found = self._terms.term(parameter.default, scope).type
         if found in PARAMETER_TYPES.values():
             return cast(Type, found)
@@ -293,14 +311,17 @@ class _File:
                 self._place(parameter.default),
                 f"a parameter is a number, true or false, or a token set, not {found.value}",
                 f"this is {found.value}",
+                hints=[
+                    f"`let {parameter.name} = {self._place(parameter.default).text}` in the body"
+                ],
                 found=found.value,
                 expected=sorted(PARAMETER_TYPES),
             )
-        return Type.NUMBER
+        return None
 
     def _unknown_kind(self, what: str, kind: str, span: Span, known: Mapping[str, Type]) -> None:
         names = {"integer": "int", "number": "int", "boolean": "bool", "flag": "bool"}
-        hints = did_you_mean(kind, known)
+        hints = did_you_mean(kind, known) or tuple(f"`{name}`" for name in known)
         if kind in names and names[kind] in known:
             hints = (f"`{names[kind]}`",)
         listed = ", ".join(f"`{name}`" for name in known)
@@ -406,8 +427,9 @@ class _File:
                     self._place(statement),
                     f"`{word}` stands in the body of the pattern itself",
                     "not inside of `when`" if word == "input" else "not inside of this body",
-                    hints=["move it out of the braces"],
+                    hints=[f"`{word}` outside of these braces"],
                     found=word,
+                    expected=["a relation, `only`, `never`, `let` or `when`"],
                 )
             )
         return holds
@@ -437,8 +459,10 @@ class _File:
                 memory.place,
                 "the number of memory tokens must be the same for all heads and layers",
                 f"here it depends on `{varying.name}`",
+                hints=["`when n > 4096 { ... }`, or a parameter, may change it"],
                 notes=[varying.place.note("this is what it depends on")],
                 found=varying.name,
+                expected=["one number for all heads and layers"],
             )
         )
 
@@ -513,6 +537,7 @@ class _File:
                 "compared with what?",
                 hints=[f"`expect {name} <= 2`"],
                 found=name,
+                expected=["a comparison"],
             )
             return None
         if name in PROPERTIES and statement.operator is not None:
@@ -522,7 +547,8 @@ class _File:
                 f"`{name}` holds or does not, so a contract just names it",
                 "not a number",
                 hints=[f"`expect {name}`"],
-                found=name,
+                found=statement.operator,
+                expected=["a new line"],
             )
             return None
         if statement.operator is not None and value is None:

@@ -15,7 +15,7 @@ from attnloom.compiler.arithmetic import (
 )
 from attnloom.compiler.expressions import Expression, number, operation
 from attnloom.compiler.limits import TooLarge
-from attnloom.compiler.problems import Problem, diagnostic
+from attnloom.compiler.problems import Diagnostic, Place, Problem, diagnostic
 from attnloom.compiler.tokens import Stretch, TokenSet
 
 Value = int | TokenSet
@@ -108,8 +108,7 @@ class Environment:
                 many = self.number(count)
                 if many < 0:
                     message = f"`{end}` takes a number of at least 0, got {many}"
-                    label = f"this is {many}"
-                    raise Problem(diagnostic("bad-value", count.place, message, label))
+                    raise too_small(count, many, 0, message)
                 start = 0 if end == "first" else max(0, length - many)
                 return TokenSet.of(length, Stretch(start, min(length, start + many)))
             case typed.TokenInput(name=name):
@@ -154,15 +153,13 @@ class Environment:
         start, step = self.number(node.start), self.number(node.step)
         if node.stop is not None:
             stop = self.number(node.stop)
-            return TokenSet.of(
-                self.length, Stretch(start, stop) if start < stop else _NONE
-            )
+            return TokenSet.of(self.length, Stretch(start, stop) if start < stop else _NONE)
         if step < 1:
             message = f"`every` takes a step of at least 1, got {step}"
-            raise Problem(diagnostic("bad-value", node.step.place, message, f"this is {step}"))
+            raise too_small(node.step, step, 1, message)
         if start < 0:
             message = f"`from` takes a position of at least 0, got {start}"
-            raise Problem(diagnostic("bad-value", node.start.place, message, f"this is {start}"))
+            raise too_small(node.start, start, 0, message)
         if start >= self.length:
             return TokenSet.of(self.length)
         return TokenSet.of(self.length, Stretch(start, self.length, step))
@@ -182,8 +179,7 @@ class Environment:
                 value = self.number(item)
                 numbers = range(value, value + 1)
             if len(found) + len(numbers) > most:
-                message = f"the list has more than {most:,} numbers"
-                raise Problem(diagnostic("too-much-work", node.place, message, "too many"))
+                raise too_large(node, TooLarge(f"the list has more than {most:,} numbers"))
             found += numbers
         return tuple(found)
 
@@ -243,17 +239,51 @@ def _culprit(node: typed.Number, environment: Environment) -> typed.Number:
 
 
 def _bad_value(node: typed.Node, error: BadValue, values: list[int]) -> Problem:
-    place = node.place
+    """An operation without a value: for the numbers given, or for some positions."""
     if isinstance(error, DivisionByZero):
-        slug, hints = "division-by-zero", [] if values else ["`max(1, ...)` as the divisor"]
+        slug, expected = "division-by-zero", "a divisor other than 0"
+        hint = "`max(1, ...)` as the divisor"
     elif isinstance(error, NumberTooLarge):
-        slug, hints = "number-too-large", []
+        slug, expected = "number-too-large", "a number within 64 bits"
+        hint = "a smaller number, such as `2**40`"
     else:
-        slug, hints = "bad-value", []
-    label = "for some positions" if not values else ""
-    return Problem(diagnostic(slug, place, str(error), label, hints=hints))
+        slug, expected = "bad-value", f"at least {error.least}"
+        hint = f"`max({error.least}, ...)` around it"
+    label = f"here {', '.join(map(str, values))}" if values else "for some positions"
+    return Problem(
+        diagnostic(slug, node.place, str(error), label, hints=[hint], expected=[expected])
+    )
+
+
+def too_small(node: typed.Node, value: int, least: int, message: str) -> Problem:
+    """A number below the least that makes sense."""
+    text = " ".join(node.place.text.split())
+    hint = f"`{least}`" if text.lstrip("-").isdigit() else f"`max({least}, {text})`"
+    return Problem(
+        diagnostic(
+            "bad-value",
+            node.place,
+            message,
+            f"this is {value}",
+            hints=[hint],
+            found=str(value),
+            expected=[f"at least {least}"],
+        )
+    )
 
 
 def too_large(node: typed.Node, error: TooLarge) -> Problem:
     """A limit that was met while something was evaluated."""
-    return Problem(diagnostic("too-much-work", node.place, str(error), "too large"))
+    return Problem(too_much(node.place, str(error)))
+
+
+def too_much(place: Place, message: str) -> Diagnostic:
+    """A limit that was met; see `attnloom.compiler.limits`."""
+    return diagnostic(
+        "too-much-work",
+        place,
+        message,
+        "too large",
+        hints=["a shorter sequence, or fewer pieces; `docs/language.md` lists the limits"],
+        expected=["work within the limits"],
+    )

@@ -78,8 +78,9 @@ class Expression:
             return 0, length - 1
         ranges = [operand.checked_bounds(length) for operand in self.operands]
         _check_domain(self.name, ranges)
-        exact = [tuple(np.asarray(end, dtype=object) for end in one) for one in ranges]
-        low, high = (int(end) for end in OPERATIONS[self.name].bounds(*exact))
+        # Python's own integers, which have no limit, in arrays of one.
+        exact = [tuple(np.array([end], dtype=object) for end in one) for one in ranges]
+        low, high = (int(end[0]) for end in OPERATIONS[self.name].bounds(*exact))
         if low <= -_SAFE or high >= _SAFE:
             raise NumberTooLarge("the number can be beyond 62 bits")
         return low, high
@@ -129,9 +130,11 @@ def _check_domain(name: str, ranges: list[tuple[int, int]]) -> None:
     if name in ("//", "%", "ceil_div") and ranges[1][0] <= 0 <= ranges[1][1]:
         raise DivisionByZero("the divisor can be 0")
     if name == "log2" and ranges[0][0] < 1:
-        raise BadValue(f"log2 takes a number of at least 1, and this can be {ranges[0][0]}")
+        raise BadValue(
+            f"`log2` takes a number of at least 1, and this can be {ranges[0][0]}", least=1
+        )
     if name == "isqrt" and ranges[0][0] < 0:
-        raise BadValue(f"isqrt takes a number of at least 0, and this can be {ranges[0][0]}")
+        raise BadValue(f"`isqrt` takes a number of at least 0, and this can be {ranges[0][0]}")
     if name == "**":
         if ranges[1][0] < 0:
             raise BadValue(

@@ -48,6 +48,8 @@ def _named(arguments: Sequence[Argument], place_of: PlaceOf) -> dict[str, Argume
                         place_of(one),
                         "an argument without a name comes after one with a name",
                         "name this one, or put it first",
+                        hints=[f"`...={place_of(one).text}`"],
+                        expected=["an argument with a name"],
                     )
                 )
             continue
@@ -58,8 +60,10 @@ def _named(arguments: Sequence[Argument], place_of: PlaceOf) -> dict[str, Argume
                     place_of(one),
                     f"the argument `{one.name}` is given twice",
                     "the second time",
+                    hints=[f"`{place_of(one).text}` only"],
                     notes=[place_of(found[one.name]).note("the first time")],
                     found=one.name,
+                    expected=["each argument once"],
                 )
             )
         found[one.name] = one
@@ -158,7 +162,7 @@ def _no_form(
             f"{shown} is not a form of `{primitive.name}`",
             label,
             hints=_spellings(primitive),
-            found=", ".join(given),
+            found=", ".join(given) or "no arguments",
             expected=[form.text for form in forms],
         )
     )

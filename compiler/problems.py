@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from attnloom.compiler.limits import MAX_DEPTH
 from attnloom.grammar.diagnostics import Diagnostic, Note, PatternError, register
 from attnloom.grammar.source import Source, Span
 
@@ -37,11 +38,29 @@ def diagnostic(
     found: str | None = None,
     expected: Iterable[str] = (),
 ) -> Diagnostic:
-    """A diagnostic at a place."""
+    """A diagnostic at a place; what is found is what stands there, unless it is given."""
+    text = " ".join(place.text.split())
+    shown = text if len(text) <= _LONGEST_FOUND else text[:_LONGEST_FOUND] + "..."
     return Diagnostic(
         slug, message, label, place.span, place.source,
-        hints=tuple(hints), notes=tuple(notes), found=found, expected=tuple(expected),
+        hints=tuple(hints), notes=tuple(notes),
+        found=shown if found is None else found, expected=tuple(expected),
     )  # fmt: skip
+
+
+def too_deep(place: Place) -> Diagnostic:
+    """Expressions, or what they refer to, nest beyond the limit."""
+    return diagnostic(
+        "too-deep",
+        place,
+        f"expressions, `let`s and calls nest at most {MAX_DEPTH} deep",
+        "this is deeper",
+        hints=["a list, `[a, b, c]`, nests less than `a | b | c`"],
+        expected=[f"at most {MAX_DEPTH} deep"],
+    )
+
+
+_LONGEST_FOUND = 60
 
 
 class Problem(Exception):
@@ -103,4 +122,4 @@ for _slug, _meaning in {
 }.items():
     register(_slug, _meaning)
 
-__all__ = ["Diagnostic", "PatternError", "Place", "Problem", "Problems", "diagnostic"]
+__all__ = ["Diagnostic", "PatternError", "Place", "Problem", "Problems", "diagnostic", "too_deep"]

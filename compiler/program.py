@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from attnloom.compiler import typed
 from attnloom.compiler.elaborate import elaborate
+from attnloom.compiler.evaluate import too_much
 from attnloom.compiler.problems import PatternError, Place, Problem, diagnostic
 from attnloom.grammar import parse, read, syntax
 
@@ -93,8 +94,9 @@ class _Uses:
                     place,
                     message,
                     "which folder?",
-                    hints=["save the text as a .attn file"],
+                    hints=["save the text in a file, such as `pattern.attn`"],
                     found=one.target,
+                    expected=["a bundled pattern, without quotes"],
                 )
             )
         path = self._inside(one.target, place)
@@ -103,10 +105,15 @@ class _Uses:
             names = [opened.name for opened in self._open[self._open.index(real) :]]
             circle = " -> ".join([*names, real.name])
             message = f"`{one.target}` uses this file, so they use each other"
-            raise Problem(diagnostic("use-cycle", place, message, circle, found=one.target))
+            hints = ["what both need in a third file, and there `use` of neither"]
+            raise Problem(
+                diagnostic(
+                    "use-cycle", place, message, circle,
+                    hints=hints, found=one.target, expected=["a file that does not use this one"],
+                )
+            )  # fmt: skip
         if len(self._found) + len(self._open) >= _MAX_FILES:
-            message = f"at most {_MAX_FILES} files may be used together"
-            raise Problem(diagnostic("too-much-work", place, message, "one more"))
+            raise Problem(too_much(place, f"at most {_MAX_FILES} files may be used together"))
         return self.elaborated(path).patterns
 
     def _bundled(self, name: str, place: Place) -> Mapping[str, typed.Pattern]:
@@ -115,8 +122,11 @@ class _Uses:
             hints = [f"`use {other}`" for other in near] or [f'`use "{name}.attn"` for a file']
             message = f"no bundled pattern is called `{name}`"
             raise Problem(
-                diagnostic("use-not-found", place, message, "not there", hints=hints, found=name)
-            )
+                diagnostic(
+                    "use-not-found", place, message, "not there",
+                    hints=hints, found=name, expected=bundled(),
+                )
+            )  # fmt: skip
         return load_bundled(name).patterns
 
     def _inside(self, target: str, place: Place) -> Path:
@@ -137,8 +147,9 @@ class _Uses:
                     place,
                     message,
                     "not inside of the folder",
-                    hints=["put the file beside this one, or below"],
+                    hints=[f'`use "{PurePosixPath(target).name}"`, with the file beside this one'],
                     found=target,
+                    expected=["a file in this folder, or below"],
                 )
             )
         if not path.is_file():
@@ -149,9 +160,15 @@ class _Uses:
             if target.removesuffix(".attn") in bundled():
                 hints.append(f"`use {target.removesuffix('.attn')}` for the bundled pattern")
             message = f"there is no file `{target}` beside this one"
+            hints = hints or [
+                f'`use "{other.name}"`' for other in sorted(folder.glob("*.attn"))[:3]
+            ]
             raise Problem(
-                diagnostic("use-not-found", place, message, "not there", hints=hints, found=target)
-            )
+                diagnostic(
+                    "use-not-found", place, message, "not there",
+                    hints=hints, found=target, expected=["a file in this folder, or below"],
+                )
+            )  # fmt: skip
         return path
 
 

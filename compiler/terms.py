@@ -12,7 +12,7 @@ from attnloom.compiler.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER
 from attnloom.compiler.matching import match_form
 from attnloom.compiler.primitives import primitives
 from attnloom.compiler.primitives.base import Kind, Primitive
-from attnloom.compiler.problems import Place, Problem, Problems, diagnostic
+from attnloom.compiler.problems import Place, Problem, Problems, diagnostic, too_deep
 from attnloom.compiler.scope import BROKEN, Names, Scope, Term
 from attnloom.compiler.typed import Type
 from attnloom.compiler.vocabulary import CONSTRUCTS, POSITIONS, VARIABLES
@@ -121,8 +121,7 @@ class Terms:
         """An expression with the type it has by itself."""
         if self._depth >= MAX_DEPTH:
             place = self.place(expr)
-            message = f"expressions, `let`s and calls nest at most {MAX_DEPTH} deep"
-            raise Problem(diagnostic("too-deep", place, message, "this is deeper"))
+            raise Problem(too_deep(place))
         self._depth += 1
         try:
             found = self._term(expr, scope)
@@ -145,6 +144,9 @@ class Terms:
             f"this stands for {shown} expressions, counted once for each use of a `let` or called "
             f"pattern; at most {MAX_NODES:,} are allowed",
             "too large",
+            hints=["fewer uses of each `let`"],
+            found=shown,
+            expected=[f"at most {MAX_NODES:,}"],
         )
 
     def _term(self, expr: syntax.Expr, scope: Scope) -> Term:
@@ -153,7 +155,12 @@ class Terms:
             case syntax.Number(value=value):
                 if not -MAX_NUMBER < value < MAX_NUMBER:
                     return self.fail(
-                        "number-too-large", place, "the number is beyond 64 bits", "too large"
+                        "number-too-large",
+                        place,
+                        "the number is beyond 64 bits",
+                        "too large",
+                        hints=["a smaller number, such as `2**40`"],
+                        expected=["a number within 64 bits"],
                     )
                 return Term(Type.NUMBER, typed.Constant(place, value))
             case syntax.Boolean(value=value):
@@ -306,6 +313,7 @@ class Terms:
                 "not inside of `where`",
                 hints=["`where(j <= i)`"],
                 found=name,
+                expected=["a number"],
             )
         if name in primitives():
             return self._primitive(name, (), place, place, scope)
@@ -319,6 +327,7 @@ class Terms:
                 "arguments are missing",
                 hints=[_USAGE[name]],
                 found=name,
+                expected=["`(`"],
             )
         return self._unknown(name, place, scope)
 
@@ -332,8 +341,9 @@ class Terms:
             place,
             f"nothing is called `{name}`",
             "not a primitive, a pattern, or a name of this pattern",
-            hints=did_you_mean(name, candidates) or _FOREIGN.get(name, ()),
+            hints=did_you_mean(name, candidates) or _FOREIGN.get(name) or [_LET.format(name)],
             found=name,
+            expected=["a name that is defined"],
         )
 
     def _let(self, name: str, place: Place, lets: Names) -> Term:
@@ -346,7 +356,9 @@ class Terms:
                 self.place_of_name(lets.lets[name].name_span),
                 f"the value of `{name}` needs `{name}` itself",
                 "defined by itself: " + " -> ".join(circle),
+                hints=[f"`let {name} = ...` of something else"],
                 found=name,
+                expected=["a value that does not need itself"],
             )
         assert lets.scope is not None
         lets.open.append(name)
@@ -367,6 +379,7 @@ class Terms:
                 hints=["join it outside of the `blocks { ... }`"],
                 notes=[found.place.note("declared here")],
                 found=name,
+                expected=["a relation of blocks"],
             )
         if found.type is Type.TOKENS:
             return Term(Type.TOKENS, typed.TokenInput(place, name))
@@ -383,7 +396,9 @@ class Terms:
                 own,
                 f"`{name}` takes no body in braces",
                 "only `blocks` and `grid` do",
-                found=name,
+                hints=[_USAGE["blocks"], _USAGE["grid"]],
+                found="{",
+                expected=["a new line"],
             )
         is_own = scope.find(name) is not None
         is_own = is_own or name in scope.parameters or name in scope.inputs
@@ -395,6 +410,7 @@ class Terms:
                 "not a function",
                 hints=[f"`{name}`"],
                 found=name,
+                expected=["a primitive, a function or a pattern"],
             )
         if name in FUNCTIONS:
             return self._function(call, scope)
@@ -428,15 +444,19 @@ class Terms:
                 f"`{named.name}=` does not belong here",
                 hints=[_USAGE[call.name]],
                 found=named.name,
+                expected=["a value without a name"],
             )
             return None
         if len(call.arguments) not in counts:
             wanted = " or ".join(map(str, counts))
+            if len(counts) > 2:
+                wanted = f"{counts[0]} to {counts[-1]}"
             self.fail(
                 "bad-argument",
                 self.place(call),
                 f"`{call.name}` takes {wanted} argument{'s' * (counts != (1,))}, "
                 f"got {len(call.arguments)}",
+                f"{len(call.arguments)} of them",
                 hints=[_USAGE[call.name]],
                 found=str(len(call.arguments)),
                 expected=[wanted],
@@ -492,6 +512,7 @@ class Terms:
             "`{ ... }` is missing",
             hints=[_USAGE[call.name]],
             found=call.name,
+            expected=["`{`"],
         )
 
     def _primitive(
@@ -512,6 +533,7 @@ class Terms:
                 "not in a grid",
                 hints=[f"`grid(h, w) {{ {primitive.forms[0].text} }}`"],
                 found=name,
+                expected=["the body of a `grid`"],
             )
         matched = match_form(primitive, arguments, place, self.place)
         found = self._arguments(primitive, matched, scope)
@@ -583,8 +605,10 @@ class Terms:
                         self.place(argument),
                         f"the argument `{parameter.name}` is given twice",
                         "the second time",
+                        hints=[f"`{name}({parameter.name}=...)`"],
                         notes=[places[parameter.name].note("the first time")],
                         found=parameter.name,
+                        expected=["each argument once"],
                     )
                     parameter = None
             if parameter is None:
@@ -613,8 +637,11 @@ class Terms:
                 "misplaced-name",
                 own,
                 f"`{name}` has inputs of tokens, and inside of `blocks` positions are blocks",
+                "has inputs",
+                hints=["join it outside of the `blocks { ... }`"],
                 notes=[pattern.inputs[0].place.note("declared here")],
                 found=name,
+                expected=["a pattern without inputs"],
             )
         if not is_sound:
             return BROKEN
@@ -633,13 +660,15 @@ class Terms:
                 self.place(argument),
                 f"`{pattern.name}` has {len(names)} parameter{'s' * (len(names) != 1)}",
                 "an argument too many",
-                found=str(number + 1),
-                expected=names,
+                hints=[f"`{pattern.name}({', '.join(f'{one}=...' for one in names)})`"],
+                found=self.place(argument).text,
+                expected=names or ["`)`"],
             )
             return None
         found = pattern.parameter(argument.name)
         if found is None:
-            hints = did_you_mean(argument.name, names)
+            hints = did_you_mean(argument.name, names) or tuple(f"`{one}=...`" for one in names)
+            hints = hints or (f"`{pattern.name}`",)
             listed = ", ".join(f"`{one}`" for one in names) or "none"
             self.fail(
                 "bad-argument",
@@ -649,7 +678,7 @@ class Terms:
                 hints=hints,
                 notes=[pattern.place.note("the pattern")],
                 found=argument.name,
-                expected=names,
+                expected=names or ["no argument"],
             )
         return found
 
@@ -666,6 +695,8 @@ _USAGE = {
     "min": "`min(n, 512)`",
     "transpose": "`transpose(causal)`",
 }
+
+_LET = "`let {} = ...`"
 
 _FOREIGN = {
     "all": ("`full`",),
@@ -711,4 +742,14 @@ def _conversion(found: Type, wanted: Type, text: str) -> list[str]:
             return [f"`count({shown})`"]
         case (Type.NUMBER, Type.CONDITION):
             return [f"`{shown} != 0`"]
-    return []
+    return [f"for example {_EXAMPLES[wanted]}"]
+
+
+_EXAMPLES = {
+    Type.NUMBER: "`64`",
+    Type.CONDITION: "`head == 0`",
+    Type.TOKENS: "`first 4`",
+    Type.RELATION: "`window(each_side=64)`",
+    Type.SEGMENTS: "`doc` after `input doc: segments`",
+    Type.LINKS: "`picks` after `input picks: links`",
+}

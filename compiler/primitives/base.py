@@ -87,11 +87,17 @@ class Context:
 
 
 class BadArgument(Exception):
-    """An argument's value makes no sense: which argument, what is wrong, and what to type."""
+    """An argument's value makes no sense: which argument, what is wrong, and what to type.
 
-    def __init__(self, name: str, message: str, *hints: str) -> None:
+    `least` is the least number that it takes, if that is what is wrong.
+    """
+
+    def __init__(
+        self, name: str, message: str, *hints: str, expected: str = "", least: int | None = None
+    ) -> None:
         super().__init__(message)
         self.name, self.message, self.hints = name, message, hints
+        self.expected, self.least = expected, least
 
 
 def number(*, least: int | None = None, most: int | None = None, default: Any = MISSING) -> Any:
@@ -189,11 +195,16 @@ class Primitive(ABC):
 def _check_bounds(argument: Argument, value: int) -> None:
     if argument.least is not None and value < argument.least:
         raise BadArgument(
-            argument.name, f"`{argument.name}` must be at least {argument.least}, got {value}"
+            argument.name,
+            f"`{argument.name}` must be at least {argument.least}, got {value}",
+            least=argument.least,
         )
     if argument.most is not None and value > argument.most:
         raise BadArgument(
-            argument.name, f"`{argument.name}` must be at most {argument.most}, got {value}"
+            argument.name,
+            f"`{argument.name}` must be at most {argument.most}, got {value}",
+            f"`{argument.most}`",
+            expected=f"at most {argument.most}",
         )
 
 

@@ -42,9 +42,12 @@ def axes_of(shape: Sequence[int], *values: int | None) -> list[int]:
     """
     given = [value for value in values if value is not None]
     if len(given) != len(shape):
+        listed = ", ".join(map(str, [*given, *given[-1:] * 2][: len(shape)]))
         raise BadArgument(
-            "rows",
+            "",
             f"a grid of {len(shape)} axes needs {len(shape)} numbers, got {len(given)}",
+            f"`({listed})`",
+            expected=f"{len(shape)} numbers",
         )
     return given
 

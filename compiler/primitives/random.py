@@ -109,6 +109,7 @@ class Expander(Primitive):
                 "degree",
                 f"`degree` must be even, two for each ring, got {self.degree}",
                 f"`expander(degree={self.degree + 1})`",
+                expected="an even number",
             )
 
     @cached_property

@@ -79,7 +79,10 @@ class Offsets(Primitive):
     def check(self) -> None:
         if self.distances is not None and min(self.distances, default=0) < 0:
             raise BadArgument(
-                "distances", f"a distance must be at least 0, got {min(self.distances)}"
+                "distances",
+                f"a distance must be at least 0, got {min(self.distances)}",
+                f"`{-min(self.distances)}` counts both ways",
+                expected="at least 0",
             )
 
     def _distances(self, length: int) -> list[int]:

@@ -42,6 +42,7 @@ class Window(Primitive):
                 f"`width` must be odd, to be centred on the query, got {self.width}",
                 f"`window(width={self.width + 1})`",
                 f"`window(left={self.width // 2}, right={self.width // 2 - 1})`",
+                expected="an odd number",
             )
 
     @property

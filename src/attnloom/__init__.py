@@ -46,9 +46,7 @@ def load(path_or_name: str | Path, **params: Any) -> Pattern:
     {'reach': 64, 'cls': '0'}
     """
     if not isinstance(path_or_name, (str, Path)):
-        raise TypeError(
-            f"path_or_name must be a path or a name, got {type(path_or_name).__name__}"
-        )
+        raise TypeError(f"path_or_name must be a path or a name, got {type(path_or_name).__name__}")
     name = str(path_or_name)
     is_path = isinstance(path_or_name, Path) or name.endswith(".attn") or "/" in name
     if is_path or "\\" in name:

@@ -16,11 +16,11 @@ from attnloom.compiler.bind import Bound, bind
 from attnloom.compiler.counting import count
 from attnloom.compiler.dependence import depends_on_head
 from attnloom.compiler.elaborate import contracts_of
-from attnloom.compiler.evaluate import Environment
+from attnloom.compiler.evaluate import Environment, too_much
 from attnloom.compiler.inputs import Inputs, read_inputs
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_DENSE, MAX_LENGTH, TooLarge
-from attnloom.compiler.problems import Problem, diagnostic
+from attnloom.compiler.problems import Problem
 from attnloom.compiler.settings import read_settings, read_tokens
 from attnloom.compiler.tiling import tile
 from attnloom.compiler.vocabulary import INPUT_TYPES
@@ -333,17 +333,14 @@ class Pattern:
         try:
             yield
         except TooLarge as error:
-            found = diagnostic("too-much-work", self._typed.place, str(error), "too large")
-            raise PatternError([found]) from None
+            raise PatternError([too_much(self._typed.place, str(error))]) from None
 
     def __repr__(self) -> str:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         return f"Pattern({self.name}({params}))" if params else f"Pattern({self.name})"
 
 
-def _place(
-    n: int, head: int, layer: int, heads: int | None, layers: int | None
-) -> dict[str, int]:
+def _place(n: int, head: int, layer: int, heads: int | None, layers: int | None) -> dict[str, int]:
     """The variables of a pattern, checked."""
     found = {
         "n": _integer("n", n, 1, MAX_LENGTH),
