@@ -39,11 +39,14 @@ from attnloom.compiler.zone_simplify import simplified
 
 Places = tuple[int, ...]
 
-_FEW_DIFFERENCES = 128
-_MAX_HULLS = 2_000
-
 UNITS: Places = (1,)
 """One digit: the position itself."""
+
+_FEW_DIFFERENCES = 128
+"""Differences of a high digit that are looked at one by one when digits are given up."""
+
+_MAX_HULLS = 2_000
+"""Zones tried in place of boxes over several digits."""
 
 
 def is_chain(places: Places) -> bool:
@@ -100,6 +103,8 @@ def coarsened(caps: Ints, places: Places) -> Ints | None:
     Those zones are the hulls of the boxes or, where the high digits of i and j differ by few
     values, of the parts of a box with equal differences.
     """
+    if len(places) == 1:
+        return caps
     hulls = caps
     for t in range(1, len(places)):
         first, last = -hulls[:, t, 4], hulls[:, t, 5]
@@ -112,9 +117,11 @@ def coarsened(caps: Ints, places: Places) -> Ints | None:
         hulls[few, t, 4], hulls[few, t, 5] = -difference[few], difference[few]
         hulls = tightened(hulls)
     hulls = (hulls * np.array(places)[:, None]).sum(1, keepdims=True)
-    if total_size(disjoint(hulls)) == total_size(disjoint(caps)):
-        return simplified(hulls)
-    return None
+    try:
+        exact = total_size(disjoint(hulls)) == total_size(disjoint(caps))
+    except TooComplex:
+        return None
+    return simplified(hulls) if exact else None
 
 
 def refined(caps: Ints, digit: int, size: int) -> Ints:
