@@ -91,6 +91,9 @@ def attention(
     check_arguments(Arguments(query, key, value, plan, scale, backend))
     name = resolve_backend(query, backend)
     query, key, value = (x.to(dtype_to_run(x)) for x in (query, key, value))
+    # A graph is not traced through a function that is given one tensor twice.
+    key = key.view_as(key) if key is query else key
+    value = value.view_as(value) if value is query or value is key else value
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
     if name == "reference":
         output, lse = _attend_reference(query, key, value, plan, factor)

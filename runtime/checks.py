@@ -52,10 +52,11 @@ def resolve_backend(query: torch.Tensor, backend: str) -> str:
 
 def dtype_to_run(x: torch.Tensor) -> torch.dtype:
     """The dtype in which a tensor takes part: its own, or the one to which autocast casts it."""
-    casts = torch.is_autocast_enabled(x.device.type) and x.is_floating_point()
-    if casts and x.dtype != torch.float64:
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x.dtype
+    casts = x.is_floating_point() and x.dtype != torch.float64
+    return torch.get_autocast_dtype(device) if casts else x.dtype
 
 
 def _tensors(a: Arguments) -> tuple[tuple[str, torch.Tensor], ...]:

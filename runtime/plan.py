@@ -300,7 +300,14 @@ def _check_layouts(layouts: Sequence[BlockLayout], choice: NDArray[Any], memory:
     """Raise unless the arguments of `Plan.from_layouts` fit together."""
     if not layouts:
         raise ValueError("layouts must hold at least one layout, got none")
+    for layout in layouts:
+        if not isinstance(layout, BlockLayout):
+            raise TypeError(f"layouts must hold BlockLayouts, got {type(layout).__name__}")
     first = layouts[0]
+    if first.query_len < 1 or first.kv_len < 1:
+        raise ValueError(
+            f"layouts must have queries and keys, got {first.query_len} x {first.kv_len}"
+        )
     for number, layout in enumerate(layouts):
         for name in ("query_len", "kv_len", "block_m", "block_n"):
             expected, got = getattr(first, name), getattr(layout, name)
@@ -317,8 +324,9 @@ def _check_layouts(layouts: Sequence[BlockLayout], choice: NDArray[Any], memory:
         )
     if choice.min() < 0 or choice.max() >= len(layouts):
         raise ValueError(
-            f"layout_of_head must hold indices in 0..{len(layouts)}, "
-            f"got {choice.min()}..{choice.max() + 1}"
+            f"layout_of_head must hold indices from 0 to {len(layouts) - 1}, "
+            f"got {choice.min()} to {choice.max()}"
         )
-    if not 0 <= memory <= min(first.query_len, first.kv_len):
-        raise ValueError(f"memory must be in 0..{first.query_len} (the length), got {memory}")
+    shorter = min(first.query_len, first.kv_len)
+    if not 0 <= memory <= shorter:
+        raise ValueError(f"memory must be from 0 to {shorter}, got {memory}")

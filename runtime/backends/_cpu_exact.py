@@ -79,8 +79,8 @@ def _forward_head(
     lse = query.new_full((len(query),), -torch.inf)
     for rows, keys, reads in map(layout.row_of_tiles, range(layout.num_query_blocks)):
         scores = (query[rows] @ key[keys].mT * scale).masked_fill(~reads, -torch.inf)
-        lse[rows] = row_lse = torch.logsumexp(scores, -1)
-        weights = torch.exp(scores - row_lse[:, None]).masked_fill(~reads, 0.0)
+        lse[rows] = torch.logsumexp(scores, -1)
+        weights = torch.softmax(scores, -1).masked_fill(~reads, 0.0)
         output[rows] = weighted_sum(weights, reads, value[keys])
     return output, lse
 
@@ -89,11 +89,11 @@ def _backward_head(
     queries: Queries, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of one head, `(length, head_dim)`."""
-    query, d_output, lse, delta = queries
+    query, d_output, _, delta = queries
     d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
     for rows, keys, reads in map(layout.row_of_tiles, range(layout.num_query_blocks)):
-        weights = torch.exp(query[rows] @ key[keys].mT * scale - lse[rows, None])
-        weights = weights.masked_fill(~reads, 0.0)
+        scores = (query[rows] @ key[keys].mT * scale).masked_fill(~reads, -torch.inf)
+        weights = torch.softmax(scores, -1).masked_fill(~reads, 0.0)
         d_scores = weights * (d_output[rows] @ value[keys].mT - delta[rows, None]) * scale
         d_scores = d_scores.masked_fill(~reads, 0.0)
         d_query[rows] = weighted_sum(d_scores, reads, key[keys])

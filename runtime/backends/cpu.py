@@ -75,6 +75,7 @@ def backward(
     batch, _, length, _ = query.shape
     choice = layout_of_head.expand(batch, -1).tolist()
     groups = head_groups(choice, key.shape[1], len(layouts), max(1, _ROWS_AT_ONCE // length))
+    d_output = d_output.contiguous()
     delta = (d_output.to(lse.dtype) * output.to(lse.dtype)).sum(-1) - d_lse
     queries = Queries(query, d_output, lse, delta)
     padded_len = layouts[0].num_kv_blocks * layouts[0].block_n
