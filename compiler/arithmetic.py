@@ -204,7 +204,8 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _fold_bounds(function: Callable[..., Any]) -> Callable[..., Range]:
     def folded(*ranges: Range) -> Range:
-        return tuple(_fold(function)(*ends) for ends in zip(*ranges, strict=True))  # type: ignore[return-value]
+        lows, highs = zip(*ranges, strict=True)
+        return reduce(function, lows), reduce(function, highs)
 
     return folded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ class _Binder:
             found = [relation.region.runs(every).lengths() for relation in prefixes]
             if outer is not None:
                 found.append(outer())
-            return np.minimum.reduce(found)
+            return reduce(np.minimum, found)
 
         return lengths
 
@@ -240,10 +241,10 @@ class _Binder:
                 return self._in_blocks(node)
             case typed.InGrid(shape=shape, body=body):
                 extents = tuple(self.environment.number(one) for one in shape)
-                for extent, part in zip(extents, shape, strict=True):
+                for extent, written in zip(extents, shape, strict=True):
                     if extent < 1:
                         message = f"a grid has at least 1 cell on every axis, got {extent}"
-                        raise too_small(part, extent, 1, message)
+                        raise too_small(written, extent, 1, message)
                 return self._body(replace(self, shape=extents, _known={}), body)
             case typed.PatternCall(pattern=pattern, arguments=arguments):
                 values = parameters(pattern, arguments, self.environment)
@@ -292,7 +293,7 @@ class _Binder:
         except BadArgument as error:
             argument = node.arguments.get(error.name)
             value = values.get(error.name)
-            if argument is not None and error.least is not None:
+            if argument is not None and error.least is not None and value is not None:
                 raise too_small(argument, int(value), error.least, error.message) from None
             place = node.place if argument is None else argument.place
             is_number = isinstance(value, int)

@@ -35,7 +35,7 @@ def region_of(condition: Expression, length: int) -> Region:
     >>> from attnloom.compiler.expressions import Expression, number
     >>> i, j = Expression("i"), Expression("j")
     >>> region_of(operation("<=", (j, i)), 9)
-    Bands(bands=(Band(i1=0, i2=8, j1=0, j2=8, d1=0, d2=8, step=1, phase=0),))
+    Bands(bands=(Band(i1=0, i2=8, j1=0, j2=8, d1=0, d2=8, step=1, phase=0),), block=1)
     """
     return both(_unclipped(condition, length), square(length))
 

@@ -54,9 +54,9 @@ class Environment:
                     raise Problem(diagnostic("bad-value", node.place, message, found=name))
                 return self.variables[name]
             case typed.Given(name=name):
-                value = self.parameters[name]
-                assert isinstance(value, int)
-                return value
+                parameter = self.parameters[name]
+                assert isinstance(parameter, int)
+                return parameter
             case typed.Count(tokens=tokens):
                 return len(self.tokens(tokens))
             case typed.Operation(name=name, operands=operands):

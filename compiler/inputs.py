@@ -62,6 +62,7 @@ def read_inputs(
                 f"inputs={{{one.name!r}: {_EXAMPLES[one.type]}}}"
             )
         value = _plain(given[one.name])
+        found: Sequence[Any]
         if one.type is Type.TOKENS:
             found, is_batch = _tokens(one.name, value, length, read_tokens)
         elif one.type is Type.SEGMENTS:

@@ -111,7 +111,8 @@ class Runs:
         absolute = places + before[self.offsets[:-1]][:, None]
         run = np.searchsorted(before, absolute, side="right") - 1
         run = np.minimum(run, len(self.starts) - 1)
-        return self.starts[run] + (absolute - before[run])
+        found: Ints = self.starts[run] + (absolute - before[run])
+        return found
 
 
 def union(parts: Iterable[Runs]) -> Runs:

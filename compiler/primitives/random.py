@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from attnloom.compiler import draws
+from attnloom.compiler.limits import MAX_LINKS, TooLarge
 from attnloom.compiler.primitives.base import (
+    BadArgument,
     Bools,
     Context,
     Form,
@@ -102,8 +104,6 @@ class Expander(Primitive):
         return _counter(values, context, per_head=True, per_layer=False)
 
     def check(self) -> None:
-        from attnloom.compiler.primitives.base import BadArgument
-
         if self.degree % 2:
             raise BadArgument(
                 "degree",
@@ -119,10 +119,9 @@ class Expander(Primitive):
     def _following(self, length: int) -> list[Ints]:
         """The token after each one, for every ring."""
         if length not in self._rings:
-            if self.degree // 2 * length > draws.MAX_LINKS:
-                raise draws.TooLarge(
-                    f"{self.degree} links for each of {length:,} tokens are over "
-                    f"{draws.MAX_LINKS:,}"
+            if self.degree // 2 * length > MAX_LINKS:
+                raise TooLarge(
+                    f"{self.degree} links for each of {length:,} tokens are over {MAX_LINKS:,}"
                 )
             self._rings[length] = [
                 draws.cycle(self.seed, self.layer, self.head, number, length)

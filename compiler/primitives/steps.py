@@ -37,7 +37,7 @@ class Stride(Primitive):
         return Bands.of(Band(step=self.step))
 
     def describe(self, length: int) -> str:
-        return f"every {self.step}th key, counted from itself"
+        return f"itself and in steps of {self.step} from there, both ways"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,7 +19,7 @@ class Full(Primitive):
     forms = (Form("full", "all pairs"),)
 
     def allows(self, i: Ints, j: Ints, length: int) -> Bools:
-        return (i == i) & (j == j)
+        return np.asarray((i == i) & (j == j))
 
     def region(self, length: int) -> Region:
         return square(length)
@@ -36,7 +36,7 @@ class Empty(Primitive):
     forms = (Form("none", "no pair"),)
 
     def allows(self, i: Ints, j: Ints, length: int) -> Bools:
-        return (i != i) & (j != j)
+        return np.asarray((i != i) & (j != j))
 
     def region(self, length: int) -> Region:
         return Nothing()

@@ -269,7 +269,7 @@ def _meets(b: Band, tile: _Corners) -> Bools:
     low, high = np.maximum(b.d1, top - right), np.minimum(b.d2, bottom - left)
     if b.step > 1:
         low = low + (b.phase - low) % b.step
-    return (top <= bottom) & (left <= right) & (low <= high)
+    return np.asarray((top <= bottom) & (left <= right) & (low <= high))
 
 
 def _covers(b: Band, tile: _Corners) -> Bools:

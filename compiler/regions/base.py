@@ -153,7 +153,7 @@ class Either(_Joined):
         return reduce(np.logical_or, [part.contains(i, j) for part in self.parts])
 
     def classify(self, tiles: Tiles) -> Kinds:
-        return np.maximum.reduce([part.classify(tiles) for part in self.parts])
+        return reduce(np.maximum, [part.classify(tiles) for part in self.parts])
 
     def dense(self, tiles: Tiles) -> Bools:
         return reduce(np.logical_or, self._dense(tiles))
@@ -172,7 +172,7 @@ class Both(_Joined):
         return reduce(np.logical_and, [part.contains(i, j) for part in self.parts])
 
     def classify(self, tiles: Tiles) -> Kinds:
-        return np.minimum.reduce([part.classify(tiles) for part in self.parts])
+        return reduce(np.minimum, [part.classify(tiles) for part in self.parts])
 
     def dense(self, tiles: Tiles) -> Bools:
         return reduce(np.logical_and, self._dense(tiles))

@@ -84,7 +84,7 @@ class Links(Region):
         below &= (tiles.columns + tiles.width <= self.length) & (tiles.columns >= 0)
         same_row = tiles.rows // self.block == (tiles.rows + tiles.height - 1) // self.block
         same_column = tiles.columns // self.block == (tiles.columns + tiles.width - 1) // self.block
-        return below & same_row & same_column
+        return np.asarray(below & same_row & same_column)
 
     def _tiles(self, tiles: Tiles) -> tuple[Ints, int]:
         """The numbers of all tiles of this size that hold a pair, and how many stand in a row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attnloom.compiler.runs import Ints
-from attnloom.compiler.zones import TooComplex, Zones
+from attnloom.compiler.zones import Bounds, TooComplex, Zones
 
 MAX_RECTANGLES = 20_000
 
@@ -29,7 +29,7 @@ def rectangles(
         return Zones.empty(start, stop)
     if np.count_nonzero(some) > MAX_RECTANGLES:
         raise TooComplex(f"{np.count_nonzero(some):,} rectangles")
-    ends = [x[some] for x in (tops, bottoms, lefts, rights)]
-    i1, i2, j1, j2 = ends
-    boxes = np.stack([i1, i2, j1, j2, i1 - j2, i2 - j1], axis=1)[:, None, :]
-    return Zones(start, stop, (1,), boxes.astype(np.int64)).simplify()
+    sides = (x[some].tolist() for x in (tops, bottoms, lefts, rights))
+    return Zones.union(
+        start, stop, (Bounds((i1, i2), (j1, j2)) for i1, i2, j1, j2 in zip(*sides, strict=True))
+    )

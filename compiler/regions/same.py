@@ -74,7 +74,7 @@ class Same(Region):
 
     def dense(self, tiles: Tiles) -> Bools:
         rows, keys = self._at(tiles.queries, _NO_QUERY), self._at(tiles.keys, _NO_KEY)
-        return rows[:, :, None] == keys[:, None, :]
+        return np.asarray(rows[:, :, None] == keys[:, None, :])
 
     @cached_property
     def _runs_of_ids(self) -> Runs:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnloom.compiler import typed
-from attnloom.compiler.bind import Bound, bind
+from attnloom.compiler.bind import bind
+from attnloom.compiler.bound import Bound
 from attnloom.compiler.counting import count
 from attnloom.compiler.dependence import depends_on_head
 from attnloom.compiler.elaborate import contracts_of

@@ -72,16 +72,17 @@ input_option = click.option(
 )
 
 
-def length_option(**default: int) -> Decorator:
+def length_option(default: int | None = None) -> Decorator:
     """`-n`: the number of tokens; required unless there is a `default`."""
+    given: dict[str, Any] = {} if default is None else {"default": default}
     return click.option(
         "-n",
         "--length",
         type=click.IntRange(min=1),
-        required=not default,
+        required=default is None,
         show_default=True,
         help="Number of tokens, memory tokens not counted.",
-        **default,
+        **given,
     )
 
 
@@ -258,7 +259,7 @@ _EXAMPLES = {"tokens": "0..16", "segments": "lengths:100,28", "links": "FILE.jso
 
 
 def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for text in texts:
         name, equals, value = text.partition("=")
         name, value = name.strip(), value.strip()

@@ -163,7 +163,7 @@ def run_command(
         query.grad = key.grad = value.grad = None
         output = attnloom.attention(query, key, value, plan, backend=backend)
         if backward:
-            output.backward(output_grad)
+            torch.autograd.backward(output, output_grad)
         synchronize()
         return output.detach()
 
@@ -211,7 +211,7 @@ def _timed(step: Callable[[], Tensor]) -> tuple[Tensor, float]:
     start = time.perf_counter()
     output = step()
     warm_up = time.perf_counter() - start
-    times = []
+    times: list[float] = []
     while len(times) < MOST_REPEATS and (not times or sum(times) + warm_up < TIME_BUDGET):
         start = time.perf_counter()
         output = step()

@@ -1,0 +1,41 @@
+"""The documentation is current: what is generated is as generated, and every block runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import attnloom
+from attnloom.compiler.reference import primitive_table
+from attnloom.grammar import format_source
+
+DOCS = Path(__file__).parents[1] / "docs"
+LANGUAGE = DOCS / "language.md"
+_TABLE = re.compile(r"(?<=<!-- primitives -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def test_table_of_primitives_is_made_from_their_sources(update_golden: bool) -> None:
+    text = LANGUAGE.read_text(encoding="utf-8")
+    if update_golden:
+        text = _TABLE.sub(lambda _: primitive_table() + "\n", text)
+        LANGUAGE.write_text(text, encoding="utf-8")
+    found = _TABLE.search(text)
+    assert found
+    assert found[0] == primitive_table() + "\n"
+
+
+PATTERNS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in sorted(DOCS.glob("*.md"))
+    for number, block in enumerate(
+        re.findall(r"^```attn\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    )
+]
+
+
+@pytest.mark.parametrize("block", PATTERNS)
+def test_pattern_in_the_documentation_is_a_formatted_pattern(block: str) -> None:
+    assert attnloom.parse(block).bind(600).length >= 600
+    assert format_source(block) == block
