@@ -47,12 +47,13 @@ class _File:
         self._file = file
         self._problems = problems
         self._patterns = self._own_patterns()
-        self._used = self._used_patterns(use)
+        self._used, is_complete = self._used_patterns(use)
         self._found: dict[str, typed.Pattern | None] = {}
         self._open: list[str] = []
         self._terms = Terms(
             file.source, problems, self._pattern, lambda: {*self._patterns, *self._used}, self._body
         )  # fmt: skip
+        self._terms.may_lack_names = not is_complete
         self._called: list[dict[str, typed.Input]] = []
 
     def program(self) -> typed.Program | None:
@@ -86,7 +87,9 @@ class _File:
                 found[pattern.name] = pattern
         return found or {self._file.patterns[-1].name: self._file.patterns[-1]}
 
-    def _used_patterns(self, use: Use) -> dict[str, typed.Pattern]:
+    def _used_patterns(self, use: Use) -> tuple[dict[str, typed.Pattern], bool]:
+        """The patterns of used files by name, and whether every file was there."""
+        is_complete = True
         found: dict[str, typed.Pattern] = {}
         first: dict[str, Place] = {}
         for one in self._file.uses:
@@ -94,6 +97,7 @@ class _File:
                 patterns = use(one, self._file)
             except Problem as problem:
                 self._problems.add(problem.diagnostic)
+                is_complete = False
                 continue
             for name, pattern in patterns.items():
                 place = self._place(one)
@@ -104,7 +108,7 @@ class _File:
                     self._duplicate("pattern", name, place, first[name])
                 else:
                     found[name], first[name] = pattern, place
-        return found
+        return found, is_complete
 
     def _duplicate(self, what: str, name: str, place: Place, first: Place) -> None:
         self._problems.add(

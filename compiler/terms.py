@@ -49,6 +49,8 @@ class Terms:
         self._pattern_names = pattern_names
         self._body = body
         self._depth = 0
+        self.may_lack_names = False
+        """Whether a `use` has failed: what is not known may be defined there."""
 
     def place(self, node: syntax.Node) -> Place:
         return Place(self._source, node.span)
@@ -332,6 +334,8 @@ class Terms:
         return self._unknown(name, place, scope)
 
     def _unknown(self, name: str, place: Place, scope: Scope) -> Term:
+        if self.may_lack_names:
+            return BROKEN
         candidates = [
             *scope.known(), *VARIABLES, *primitives(), *FUNCTIONS, *CONSTRUCTS,
             *self._pattern_names(),
