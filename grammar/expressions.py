@@ -130,6 +130,8 @@ class ExpressionPrinter(ABC):
                     return True
                 case Number(value=value):
                     return value < 0
+                case Binary(left=left) if self.keeps_parentheses(left):
+                    return False
                 case Binary(operator=operator, left=left):
                     at_least = Level.ATOM if operator == "**" else BINARY[operator]
                     expr = left

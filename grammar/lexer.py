@@ -1,8 +1,8 @@
 """From characters to the tokens that the grammar reads: limits, comments, and line breaks.
 
 A line break ends a statement, except inside `(` and `[` (a `{` in there makes it count again),
-after an operator, `,`, `=` or `:`, and before a line that starts with an operator or `{`. `;`
-always does.
+after an operator, `,`, `=`, `:` or `else`, and before a line that starts with an operator or `{`.
+`;` always does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HIDDEN = re.compile(
 _BYTE_ORDER_MARK = "\ufeff"
 
 # Beyond these a statement cannot end, nor start.
-_GOES_ON_AFTER = INFIX | {"COMMA", "EQUAL", "COLON", "NOT", "TILDE"}
+_GOES_ON_AFTER = INFIX | {"COMMA", "EQUAL", "COLON", "ELSE", "NOT", "TILDE"}
 _GOES_ON_BEFORE = INFIX | {"LBRACE"}
 _STATEMENT_STARTS = ("SEP", "LBRACE", "THEN")
 
@@ -115,14 +115,20 @@ def _split(stream: Iterable[Token], source: Source) -> tuple[list[Token], tuple[
     raw: list[Token] = []
     comments: list[Comment] = []
     line_start = True
-    for number, token in enumerate(stream):
-        if number >= MAX_TOKENS:
+    num_tokens = 0
+    for token in stream:
+        if token.type == "NEWLINE":
+            line_start = True
+            raw.append(token)
+            continue
+        num_tokens += 1
+        if num_tokens > MAX_TOKENS:
             raise too_many_tokens(source, span_of_token(token))
         if token.type == "COMMENT":
             comments.append(Comment(span_of_token(token), token.rstrip(), alone=line_start))
-            continue
-        line_start = token.type == "NEWLINE"
-        raw.append(token)
+        else:
+            line_start = False
+            raw.append(token)
     return raw, tuple(comments)
 
 

@@ -13,7 +13,7 @@ from attnloom.grammar.source import Source, Span
 from attnloom.grammar.syntax import Binary, Node, When, children
 
 MAX_BYTES = 1_000_000
-MAX_TOKENS = 40_000
+MAX_TOKENS = 20_000
 MAX_BRACKETS = 100
 MAX_DIGITS = 100
 MAX_DEPTH = 100

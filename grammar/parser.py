@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-from lark import Lark, Token, UnexpectedToken
+from lark import Lark, UnexpectedToken
 
 from attnloom.grammar.build import Build
 from attnloom.grammar.diagnostics import PatternError
@@ -74,30 +74,25 @@ def _lark() -> Lark:
 
 def _parsed(source: Source, start: Start) -> tuple[Node, Tokens]:
     machine: Any = _lark().parse_interactive(source.text, start=start)
-    tokens = arrange(machine.lexer_thread.lex(machine.parser_state), source)
+    arranged = arrange(machine.lexer_thread.lex(machine.parser_state), source)
+    tokens = arranged.tokens
     stack = machine.parser_state.state_stack
-    tree = None
-    for at, token in enumerate(tokens.tokens):
-        if token.type in ("NAME", "NUMBER") and is_misspelt(tokens.tokens, at):
-            raise _mistake(source, tokens.tokens, at, start)
+    before, tree = [], None
+    for at, token in enumerate(tokens):
+        before = stack.copy()
+        fits = not (token.type in ("NAME", "NUMBER") and is_misspelt(tokens, at))
         try:
-            tree = machine.feed_token(token)
+            tree = machine.feed_token(token) if fits else None
         except UnexpectedToken:
-            raise _mistake(source, tokens.tokens, at, start) from None
+            fits = False
+        if not fits:
+            # The parser may have gone some way on with the token, and forgotten on that way what
+            # could have come instead.
+            stack[:] = before
+            spot = Spot(source, tokens, at, frozenset(machine.accepts()), start)
+            raise PatternError([explain(spot)])
         if len(stack) > MAX_STACK:
             raise too_deep(source, span_of_token(token))
     node = cast(Node, tree)
     check_depth(node, source)
-    return node, tokens
-
-
-def _mistake(source: Source, tokens: list[Token], at: int, start: Start) -> PatternError:
-    """What is wrong at a token, once the parser has read all before it again.
-
-    The parser that stopped may have gone some way on with the token, and no longer knows all that
-    could have come instead.
-    """
-    machine: Any = _lark().parse_interactive(start=start)
-    for token in tokens[:at]:
-        machine.feed_token(token)
-    return PatternError([explain(Spot(source, tokens, at, frozenset(machine.accepts()), start))])
+    return node, arranged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ def text_of(path: str | Path) -> str:
     try:
         status = os.stat(path)  # noqa: PTH116 - Path("") would be the working folder
         if stat.S_ISDIR(status.st_mode):
-            raise _is_a_folder(Path(path))
+            raise _is_a_folder(path)
         if not stat.S_ISREG(status.st_mode):
             raise _not_a_file(path)
         if status.st_size > MAX_BYTES:
@@ -31,7 +32,7 @@ def text_of(path: str | Path) -> str:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _missing(Path(path)) from None
+        raise _missing(path) from None
     except PermissionError:
         raise _forbidden(path) from None
     except (OSError, ValueError) as error:
@@ -65,14 +66,15 @@ def _cannot_read(
     )
 
 
-def _missing(path: Path) -> PatternError:
-    near = did_you_mean(path.name, (other.name for other in _neighbours(path.parent)))
+def _missing(path: str | Path) -> PatternError:
+    wanted = Path(path)
+    near = did_you_mean(wanted.name, (other.name for other in _neighbours(wanted.parent)))
     hints = near or ("see which bundled patterns there are: `attnloom list`",)
     return _cannot_read(path, f"there is no file `{path}`", "no file", hints)
 
 
-def _is_a_folder(path: Path) -> PatternError:
-    inside = sorted(_neighbours(path))
+def _is_a_folder(path: str | Path) -> PatternError:
+    inside = sorted(_neighbours(Path(path)))
     hints = (f"name a file in it: `{inside[0]}`",) if inside else ("name a file, not a folder",)
     return _cannot_read(path, f"`{path}` is a folder", "a folder", hints)
 
@@ -85,7 +87,8 @@ def _not_a_file(path: str | Path) -> PatternError:
 
 def _forbidden(path: str | Path) -> PatternError:
     message = f"the file `{path}` may not be read by this user"
-    return _cannot_read(path, message, "no permission", (f"allow it: `chmod u+r {path}`",))
+    hint = f"allow it: `chmod u+r {shlex.quote(str(path))}`"
+    return _cannot_read(path, message, "no permission", (hint,))
 
 
 def _unreadable(path: str | Path, error: OSError | ValueError) -> PatternError:
@@ -119,7 +122,7 @@ def _not_text(name: str, data: bytes, error: UnicodeDecodeError) -> PatternError
                 f"{bad} is not UTF-8",
                 Span(start, start + len(r"\xff") * (error.end - error.start)),
                 source,
-                hints=(f"convert it: `iconv -f {encoding} -t UTF-8 {name}`",),
+                hints=(f"convert it: `iconv -f {encoding} -t UTF-8 {shlex.quote(name)}`",),
                 found=bad,
                 expected=("UTF-8 text",),
             )
