@@ -279,6 +279,8 @@ def _difference_within(
         if size == 1:
             return Bands.of(Band(d1=limits[0], d2=limits[1]))
         return Boxes(Zones.chunks(0, length, size, d=limits))
+    if size == 1:
+        return square(length) if low <= 0 <= high else Nothing()
     if low == high == 0:
         return Bands.of(Band(step=size, phase=(shifts[1] - shifts[0]) % size))
     if any(shift % size for shift in shifts):
