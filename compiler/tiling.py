@@ -14,7 +14,8 @@ import numpy as np
 from attnloom.compiler.layout import FULL as FULL_MASK
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_MASK_BYTES, MAX_TILES, TooLarge
-from attnloom.compiler.regions import FULL, MIXED, Region, Tiles
+from attnloom.compiler.regions import FULL, MIXED, Region, Tiles, either
+from attnloom.compiler.regions.base import Either
 from attnloom.compiler.runs import Ints
 
 _BRANCH = 4
@@ -56,6 +57,36 @@ def _leaves(
     region: Region, start: int, stop: int, block_m: int, block_n: int
 ) -> tuple[Tiles, Tiles]:
     """The full tiles of the layout, and those that may be partial."""
+    parts = region.parts if isinstance(region, Either) else (region,)
+    lists = [part.listed(block_m, block_n, start) for part in parts]
+    others = [part for part, listed in zip(parts, lists, strict=True) if listed is None]
+    full, mixed = _cut_up(either(*others), start, stop, block_m, block_n)
+    listed = [tiles for tiles in lists if tiles is not None]
+    if not listed:
+        return full, mixed
+    # Tiles that hold listed pairs are known; cutting large tiles up would find them slowly.
+    columns = -(-(stop - start) // block_n)
+
+    def codes(tiles: Tiles) -> Ints:
+        return tiles.row_numbers * columns + tiles.column_numbers
+
+    extra = np.concatenate([tiles[:, 0] * columns + tiles[:, 1] for tiles in listed])
+    found = np.setdiff1d(np.union1d(codes(mixed), extra), codes(full), assume_unique=True)
+    rows, places = found // columns * block_m + start, found % columns * block_n + start
+    tiles = Tiles(rows, places, block_m, block_n, start)
+    kinds = np.concatenate([region.classify(part) for part in _chunks(tiles)])
+    more = tiles.select(kinds == FULL)
+    full = Tiles(
+        np.concatenate([full.rows, more.rows]), np.concatenate([full.columns, more.columns]),
+        block_m, block_n, start,
+    )  # fmt: skip
+    return full, tiles.select(kinds == MIXED)
+
+
+def _cut_up(
+    region: Region, start: int, stop: int, block_m: int, block_n: int
+) -> tuple[Tiles, Tiles]:
+    """The same, by cutting large tiles into smaller ones."""
     height, width = block_m, block_n
     while height < stop - start or width < stop - start:
         height, width = height * _BRANCH, width * _BRANCH

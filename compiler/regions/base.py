@@ -99,6 +99,13 @@ class Region(ABC):
             TooComplex: it has too many pieces, or none is known.
         """
 
+    def listed(self, height: int, width: int, origin: int) -> Ints | None:
+        """Codes of all tiles of a size that may hold a pair, if it comes from a list of pairs.
+
+        A code is the tile's row and column as two numbers, `(num_tiles, 2)`.
+        """
+        return None
+
     def dense(self, tiles: Tiles) -> Bools:
         """Who reads what within each tile, `(num_tiles, height, width)`."""
         return self.contains(tiles.queries[:, :, None], tiles.keys[:, None, :])
@@ -183,6 +190,10 @@ class Both(_Joined):
     def zones(self, start: int, stop: int) -> Zones:
         return reduce(Zones.__and__, [part.zones(start, stop) for part in self.parts])
 
+    def listed(self, height: int, width: int, origin: int) -> Ints | None:
+        found = (part.listed(height, width, origin) for part in self.parts)
+        return next((tiles for tiles in found if tiles is not None), None)
+
 
 @dataclass(frozen=True, eq=False)
 class Minus(Region):
@@ -222,6 +233,9 @@ class Minus(Region):
 
     def zones(self, start: int, stop: int) -> Zones:
         return self.part.zones(start, stop) - self.taken.zones(start, stop)
+
+    def listed(self, height: int, width: int, origin: int) -> Ints | None:
+        return self.part.listed(height, width, origin)
 
 
 def sparing(region: Region, tiles: Tiles) -> Bools:

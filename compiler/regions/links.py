@@ -68,8 +68,12 @@ class Links(Region):
         at = np.searchsorted(codes, wanted)
         return np.asarray(np.append(codes, -2)[at] == wanted)
 
+    def listed(self, height: int, width: int, origin: int) -> Ints:
+        codes, columns = self._tiles(height, width, origin)
+        return np.stack([codes // columns, codes % columns], axis=1)
+
     def classify(self, tiles: Tiles) -> Kinds:
-        codes, columns = self._tiles(tiles)
+        codes, columns = self._tiles(tiles.height, tiles.width, tiles.origin)
         wanted = tiles.row_numbers * columns + tiles.column_numbers
         at = np.searchsorted(codes, wanted)
         found = (np.append(codes, -1)[at] == wanted) & (tiles.column_numbers < columns)
@@ -86,19 +90,17 @@ class Links(Region):
         same_column = tiles.columns // self.block == (tiles.columns + tiles.width - 1) // self.block
         return np.asarray(below & same_row & same_column)
 
-    def _tiles(self, tiles: Tiles) -> tuple[Ints, int]:
+    def _tiles(self, height: int, width: int, origin: int) -> tuple[Ints, int]:
         """The numbers of all tiles of this size that hold a pair, and how many stand in a row."""
-        name = (tiles.height, tiles.width, tiles.origin)
+        name = (height, width, origin)
         if name not in self._touched:
-            total = self.length - tiles.origin
-            columns = -(-total // tiles.width)
-            first = [
-                (axis * self.block - tiles.origin) // size
-                for axis, size in ((self.rows, tiles.height), (self.keys, tiles.width))
-            ]
+            total = self.length - origin
+            columns = -(-total // width)
+            axes = ((self.rows, height), (self.keys, width))
+            first = [(axis * self.block - origin) // size for axis, size in axes]
             last = [
-                (np.minimum((axis + 1) * self.block, self.length) - 1 - tiles.origin) // size
-                for axis, size in ((self.rows, tiles.height), (self.keys, tiles.width))
+                (np.minimum((axis + 1) * self.block, self.length) - 1 - origin) // size
+                for axis, size in axes
             ]
             tall, wide = (end - start + 1 for start, end in zip(first, last, strict=True))
             each = tall * wide
