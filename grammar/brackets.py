@@ -106,7 +106,7 @@ def open_body(spot: Spot) -> Diagnostic | None:
 
 
 def _nested(spot: Spot) -> Diagnostic:
-    inner = str(spot.near(1)) if spot.near(1).type == "NAME" else "NAME"
+    inner = str(spot.near(1)) if spot.near(1).type == "NAME" else "inner"
     at = max(at for at in range(spot.at) if spot.tokens[at].type == "PATTERN")
     outer = spot.tokens[at + 1]
     return spot.says(

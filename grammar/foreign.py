@@ -221,7 +221,7 @@ def choice(spot: Spot) -> Diagnostic | None:
 
 def is_choice(spot: Spot) -> bool:
     if spot.kind == "WHEN":
-        return spot.before.type in ("EQUAL", "LPAR", "ONLY", "NEVER")
+        return spot.room != "parameters" and spot.before.type in ("EQUAL", "LPAR", "ONLY", "NEVER")
     if not spot.ends_operand:
         return False
     is_ternary = spot.token == "?" and spot.near(1).type in EXPRESSION_STARTS

@@ -175,7 +175,7 @@ class _Arranger:
     def ended(self) -> list[Token]:
         """All tokens, the last statement closed like every other."""
         end = span_of_token(self._found[-1]).stop if self._found else 0
-        if self._found and self._found[-1].type != "SEP":
+        if self._found and self._found[-1].type not in _STATEMENT_STARTS:
             self._found.append(Token("SEP", "", start_pos=end, end_pos=end))
         self._found.append(Token("$END", "", start_pos=end, end_pos=end))
         return self._found

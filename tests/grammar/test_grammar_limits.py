@@ -116,7 +116,8 @@ def test_bundled_pattern_is_parsed_in_milliseconds() -> None:
 
 
 def test_large_file_is_laid_out_within_seconds() -> None:
-    text = "pattern p {\n" + "    f([" + "0, " * 300 + "]) | g(a, b=c)  # note\n" * 30 + "}\n"
+    line = "    f([" + "0, " * 300 + "]) | g(a, b=c)  # note\n"
+    text = "pattern p {\n" + 30 * line + "}\n"
     start = time.process_time()
     assert parse(format_source(text)) == parse(text)
     assert time.process_time() - start < 8
