@@ -5,7 +5,7 @@ from __future__ import annotations
 from attnloom.grammar.diagnostics import Diagnostic
 from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.source import Span
-from attnloom.grammar.spot import Spot
+from attnloom.grammar.spot import MOST_DIGITS, Spot
 from attnloom.grammar.words import CLOSERS, EXPRESSION_STARTS, listed, quoted
 
 ELSE_WHEN = frozenset({"elif", "elsif", "elseif", "elsewhen"})
@@ -230,7 +230,6 @@ def is_choice(spot: Spot) -> bool:
 
 _IF = ("if", "unless")
 _SIMPLE = ("NUMBER", "NAME")
-_SHORT = 18  # digits of a number that is counted on
 
 
 def membership(spot: Spot) -> Diagnostic | None:
@@ -310,7 +309,7 @@ def _dots(spot: Spot) -> Diagnostic:
         return spot.says("foreign-operator", message, "leave this out", spot.remove())
     last = spot.near(1)
     hint = spot.replace("..")
-    if spot.token == "..=" and last.isdecimal() and len(last) <= _SHORT:
+    if spot.token == "..=" and last.isdecimal() and len(last) <= MOST_DIGITS:
         whole = Span(spot.span.start, span_of_token(last).stop)
         hint = spot.rewrite((whole, f"..{int(last) + 1}"))
     message = "a range is written `START..STOP`, and STOP is not in it"

@@ -9,10 +9,11 @@ from attnloom.grammar.diagnostics import Diagnostic
 from attnloom.grammar.foreign import NOTHING
 from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.source import Span
-from attnloom.grammar.spot import Spot
+from attnloom.grammar.spot import MOST_DIGITS, Spot
 from attnloom.grammar.words import (
     BODIES,
     CLOSERS,
+    ENDS,
     EXPRESSION_STARTS,
     INFIX,
     KEYWORD_TYPES,
@@ -23,8 +24,6 @@ from attnloom.grammar.words import (
 
 _RANGES = ("FIRST", "LAST", "EVERY")
 _LOOSE = INFIX - {"PLUS", "MINUS", "STAR", "FLOOR", "PERCENT", "POWER", "DOTDOT"}
-_ENDS = ("SEP", "$END", "RBRACE")
-_SHORT = 18  # digits of a number that is counted on
 _OF_TOKENS = ("global", "broadcast", "collect")
 
 
@@ -243,7 +242,7 @@ def _missing_parentheses(spot: Spot) -> Diagnostic:
     if spot.kind == "LSQB" and ("=" in value or (is_tight and "," not in value)):
         value = value[1:-1]
     hints = [spot.rewrite((whole, f"({value})"))]
-    if name == "window" and value.isdecimal() and len(value) <= _SHORT:
+    if name == "window" and value.isdecimal() and len(value) <= MOST_DIGITS:
         readings = (f"each_side={value}", f"last={value}", f"width={int(value) | 1}")
         hints = [spot.rewrite((whole, f"({reading})")) for reading in readings]
     return spot.says(
@@ -299,9 +298,9 @@ def missing_operand(spot: Spot) -> Diagnostic | None:
     if not spot.wants_operand or spot.kind in EXPRESSION_STARTS:
         return None
     before = spot.before
-    if spot.kinds(-1, "PLUS", "PLUS") and spot.near(1).type in _ENDS:
+    if spot.kinds(-1, "PLUS", "PLUS") and spot.near(1).type in ENDS:
         return _step(spot, spot.near(-2), spot.before)
-    if spot.kinds(-2, "MINUS", "MINUS") and spot.kind in _ENDS:
+    if spot.kinds(-2, "MINUS", "MINUS") and spot.kind in ENDS:
         return _step(spot, spot.near(-3), spot.near(-2))
     if spot.kind == "PLUS":
         message = "there is no sign `+` before a number"
@@ -405,7 +404,10 @@ def start(spot: Spot) -> Diagnostic | None:
         return None
     hint = None
     first, value = spot.near(1), spot.before
-    if spot.kinds(-2, "FIRST", "NUMBER", "FROM", "NUMBER") and len(first + value) <= 2 * _SHORT:
+    if (
+        spot.kinds(-2, "FIRST", "NUMBER", "FROM", "NUMBER")
+        and len(first + value) <= 2 * MOST_DIGITS
+    ):
         whole = Span(span_of_token(spot.near(-2)).start, span_of_token(first).stop)
         if first.isdecimal() and value.isdecimal():
             hint = spot.rewrite((whole, f"{first}..{int(first) + int(value)}"))

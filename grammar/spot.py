@@ -17,6 +17,9 @@ from attnloom.grammar.words import CLOSERS, OPENERS, expectations, quoted
 Start = Literal["file", "expression"]
 Room = Literal["file", "body", "parameters", "arguments", "group", "list"]
 
+MOST_DIGITS = 18
+"""The longest number that a hint reckons with."""
+
 _LONGEST_LINE = 72
 _NOTHING = Token("", "")
 _ENDS_OPERAND = CLOSERS | {"SEP", "COMMA", "LBRACE", "THEN"}

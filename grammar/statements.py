@@ -13,12 +13,11 @@ from attnloom.grammar.foreign import INFIX_WORDS
 from attnloom.grammar.lexer import span_of_token
 from attnloom.grammar.source import Span
 from attnloom.grammar.spot import Spot
-from attnloom.grammar.words import BODIES, EXPRESSION_STARTS, STATEMENT_WORDS, quoted
+from attnloom.grammar.words import BODIES, ENDS, EXPRESSION_STARTS, STATEMENT_WORDS, quoted
 
 _WORDS = (*sorted(word.lower() for word in STATEMENT_WORDS), "pattern", "use", "else")
 _LONGEST_WORD = 12
 _INPUTS = ("tokens", "segments", "links")
-_ENDS = ("SEP", "$END", "RBRACE")
 
 
 def misspelt(spot: Spot) -> Diagnostic | None:
@@ -78,7 +77,7 @@ def let(spot: Spot) -> Diagnostic | None:
     if spot.head.type != "LET" or len(spot.statement) != 2 or spot.room != "body":
         return None
     name = spot.statement[1]
-    if spot.kind in _ENDS:
+    if spot.kind in ENDS:
         message, label = f"`let {name}` needs a value", "the value must come before this"
         return spot.says("missing-operand", message, label, spot.insert(" = 1"))
     if spot.kind == "LPAR":
@@ -125,7 +124,7 @@ def declaration(spot: Spot) -> Diagnostic | None:
     elif spot.token in _INPUTS:
         hint = spot.insert(":")
     else:
-        hint = spot.insert(": tokens") if spot.kind in _ENDS else f"write `input {name}: tokens`"
+        hint = spot.insert(": tokens") if spot.kind in ENDS else f"write `input {name}: tokens`"
     return spot.says(
         "syntax",
         f"the kind of the input `{name}` follows its name and `:`",
@@ -153,7 +152,7 @@ def contract(spot: Spot) -> Diagnostic | None:
     if len(spot.statement) == 1:
         message = "`expect` is followed by a metric or a property"
         hints = ["a metric: `expect hops <= 2`", "a property: `expect connected`"]
-        if spot.kind in _ENDS:
+        if spot.kind in ENDS:
             return spot.says("missing-operand", message, "nothing is expected", *hints)
         turned = _turned(spot) if spot.kinds(0, "NUMBER", "COMPARISON", "NAME") else None
         hints = [turned] if turned else hints
@@ -200,7 +199,7 @@ def _words(spot: Spot) -> Sequence[Token]:
     at = spot.at
     while spot.tokens[at].type == "NAME" or spot.kinds(at - spot.at, "MINUS", "NAME"):
         at += 1
-    ends = spot.tokens[at].type in ("COMPARISON", "EQUAL", *_ENDS)
+    ends = spot.tokens[at].type in ("COMPARISON", "EQUAL", *ENDS)
     return spot.tokens[spot.at : at] if ends else ()
 
 
@@ -232,11 +231,11 @@ def condition(spot: Spot) -> Diagnostic | None:
         return None
     if spot.before.type == "ELSE":
         return _otherwise(spot)
-    if spot.before.type == "WHEN" and spot.kind in ("THEN", "COLON", *_ENDS):
+    if spot.before.type == "WHEN" and spot.kind in ("THEN", "COLON", *ENDS):
         message, label = "`when` is followed by a condition", "a condition must come before this"
         return spot.says("missing-operand", message, label, spot.insert(" head < 2"))
     is_word = spot.token in ("then", "do")
-    opens = spot.kind in ("COLON", *_ENDS) or is_word
+    opens = spot.kind in ("COLON", *ENDS) or is_word
     if not spot.ends_operand or not (opens or _starts_body(spot)):
         return None
     if spot.token == ";" and spot.near(1) == "{":
@@ -296,7 +295,7 @@ def memory(spot: Spot) -> Diagnostic | None:
     return spot.says(
         "missing-parentheses",
         "the number of memory tokens stands in parentheses",
-        "`(` must come before this" if spot.kind in _ENDS else "write `(`",
+        "`(` must come before this" if spot.kind in ENDS else "write `(`",
         spot.rewrite((whole, f"({spot.source.slice(value) or 4})")),
         None if value.stop > value.start else "write `memory(4)`",
     )

@@ -85,6 +85,9 @@ INFIX = frozenset(
     }
 )
 
+ENDS = ("SEP", "$END", "RBRACE")
+"""What ends a statement."""
+
 ARITHMETIC = frozenset({"PLUS", "MINUS", "STAR", "FLOOR", "PERCENT", "POWER"})
 
 # Every group that is wholly allowed is named instead of its members; larger groups come first.
