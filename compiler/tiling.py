@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from attnloom.compiler.alike import alike
 from attnloom.compiler.layout import FULL as FULL_MASK
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_MASK_BYTES, MAX_TILES, TooLarge
@@ -136,7 +137,9 @@ def _shrunk(tiles: Tiles, block_m: int, block_n: int, stop: int) -> Tiles:
 
 def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints, np.ndarray]:
     """Row, column and mask of every tile that is not empty, and the different masks."""
-    groups, first = _alike(region, mixed)
+    none = np.zeros((0, 0), dtype=np.int64)
+    signature = [region.signature(part) for part in _chunks(mixed)] if len(mixed) else [none]
+    groups, first = alike(np.concatenate(signature))
     height, width = mixed.height, mixed.width
     row_bytes = -(-width // 8)
     if len(first) * height * row_bytes > MAX_MASK_BYTES:
@@ -163,30 +166,6 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
     columns = np.concatenate([full.column_numbers, mixed.column_numbers[some]])
     mask_ids = np.concatenate([np.full(len(full), FULL_MASK), ids[some]])
     return rows, columns, mask_ids, packed[kept]
-
-
-def _alike(region: Region, tiles: Tiles) -> tuple[Ints, Ints]:
-    """A group for each tile, and the first tile of each group; tiles of a group look the same."""
-    if not len(tiles):
-        none = np.zeros(0, dtype=np.int64)
-        return none, none
-    signature = np.concatenate([region.signature(part) for part in _chunks(tiles)])
-    code = np.zeros(len(tiles), dtype=np.int64)
-    size = 1
-    for column in signature.T:
-        low = int(column.min())
-        span = int(column.max()) - low + 1
-        if span == 1:
-            continue
-        if size > (1 << 62) // span:
-            values, code = np.unique(code, return_inverse=True)
-            code, size = code.reshape(-1).astype(np.int64), len(values)
-        if size > (1 << 62) // span:
-            values, column = np.unique(column, return_inverse=True)
-            low, span = 0, len(values)
-        code, size = code * span + (column.reshape(-1) - low), size * span
-    _, first, groups = np.unique(code, return_index=True, return_inverse=True)
-    return groups.reshape(-1), first
 
 
 def _by_first_use(mask_ids: Ints) -> tuple[Ints, Ints]:

@@ -315,6 +315,19 @@ class Zones:
         caps = np.concatenate([within, self._caps], axis=1)
         return _wrapped(start, stop, places, simplified(clipped(caps, places, start, stop)))
 
+    def over(self, places: Sequence[int]) -> Zones:
+        """The same pairs in boxes over other places, which must be a chain.
+
+        >>> Zones.zone(0, 8, d=(0, 0)).over((1, 4)).boxes.tolist()
+        [[[0, 3, 0, 3, 0, 0], [0, 1, 0, 1, 0, 0]]]
+        """
+        target = tuple(places)
+        check(is_chain(target), f"places must ascend from 1, each dividing the next, got {target}")
+        if not len(self.boxes):
+            return self
+        caps = converted(self._caps, self.places, target)
+        return _wrapped(self.start, self.stop, target, caps)
+
     def simplify(self) -> Zones:
         """The same pairs in fewer boxes, over one digit where that takes no more of them.
 

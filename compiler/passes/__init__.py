@@ -1,0 +1,66 @@
+"""The passes of the block compiler, in the order in which they run; each is one file.
+
+A pass is a function from a draft to a draft. `compile_region` runs them; any but `tile` can be
+left out, and the plan is exact all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from attnloom.compiler.model import CostModel
+from attnloom.compiler.passes.dedupe import dedupe
+from attnloom.compiler.passes.draft import Draft, Part
+from attnloom.compiler.passes.normalise import normalise
+from attnloom.compiler.passes.order import order
+from attnloom.compiler.passes.pack import pack
+from attnloom.compiler.passes.schedule import schedule
+from attnloom.compiler.passes.tile import tile
+from attnloom.compiler.regions import Region
+
+Pass = Callable[[Draft], Draft]
+
+PASSES: tuple[Pass, ...] = (normalise, order, tile, pack, dedupe, schedule)
+"""Every pass, in order."""
+
+OPTIONAL = tuple(one.__name__ for one in PASSES if one is not tile)
+"""The names of the passes that can be left out."""
+
+
+def compile_region(
+    region: Region,
+    start: int,
+    stop: int,
+    *,
+    block_m: int,
+    block_n: int,
+    heads: int = 1,
+    model: CostModel | None = None,
+    without: Collection[str] = (),
+) -> tuple[Part, ...]:
+    """The parts of a plan that execute a region over the positions `start..stop`.
+
+    Args:
+        region: the pairs, none outside of the positions.
+        start: the first position.
+        stop: the position after the last.
+        block_m: queries of a tile.
+        block_n: keys of a tile.
+        heads: how many heads will share the result, for the schedule.
+        model: what things cost; by default a large GPU.
+        without: names of passes to leave out.
+
+    Raises:
+        TooLarge: the plan would be beyond the limits.
+    """
+    draft = Draft(
+        region, start, stop, block_m, block_n, heads, model or CostModel(),
+        lists_apart="pack" not in without,
+    )  # fmt: skip
+    for one in PASSES:
+        if one.__name__ not in without:
+            draft = one(draft)
+    return tuple(part.finished() for part in draft.parts)
+
+
+__all__ = ["OPTIONAL", "PASSES", "CostModel", "Draft", "Part", "compile_region"]

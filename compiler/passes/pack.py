@@ -1,0 +1,421 @@
+"""pack: rows and columns that few tiles' worth of pairs use are gathered into dense tiles.
+
+A row of tiles often has tiles in which few columns are used: scattered globals, random links. Their
+columns are gathered, as many as fill a tile. Likewise places whose own row is long while their
+neighbours' are not, such as scattered global queries, are listed together in rows of tiles of their
+own; whatever their regular rows compute for them is void.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnloom.compiler.alike import alike, packed_numbers
+from attnloom.compiler.layout import FULL, BlockLayout
+from attnloom.compiler.model import CostModel
+from attnloom.compiler.passes.draft import Draft, DraftPart
+from attnloom.compiler.runs import Ints
+from attnloom.compiler.tiles import NO_PLACE, TileRows
+
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+_FEW_ROWS = 4
+"""A tile is thin when at most this share (one in so many) of its rows is used."""
+
+_LONG = 8
+"""Thin tiles in a row of tiles from which its few rows are worth a list."""
+
+_AT_ONCE = 1 << 10
+"""Masks that are unpacked at once."""
+
+
+def pack(draft: Draft) -> Draft:
+    """Both halves of each part, packed."""
+    return replace(draft, parts=tuple(_packed(part, draft.model) for part in draft.parts))
+
+
+def _packed(part: DraftPart, model: CostModel) -> DraftPart:
+    layout, pairs = part.layout, part.pairs
+    assert layout is not None
+    queries, keys = pairs if pairs is not None else (_NONE, _NONE)
+    return replace(
+        part,
+        pairs=None,
+        forward=pack_half(layout, queries, keys, model),
+        transposed=pack_half(layout.transpose(), keys, queries, model),
+    )
+
+
+_NONE: Ints = np.zeros(0, dtype=np.int64)
+
+
+@dataclass
+class _Tiles:
+    """Tiles under change: `rows` counts rows of tiles, ids point into masks, 0 is full.
+
+    Shapes:
+        rows, columns, ids: `(num_tiles,)`; masks: `(num_masks, block_m, row_bytes)`
+    """
+
+    block_m: int
+    block_n: int
+    rows: Ints
+    columns: Ints
+    ids: Ints
+    masks: Bytes
+
+    @classmethod
+    def of(cls, layout: BlockLayout) -> _Tiles:
+        full = np.packbits(
+            np.ones((1, layout.block_m, layout.block_n), dtype=np.bool_), axis=-1, bitorder="little"
+        )
+        return cls(
+            layout.block_m,
+            layout.block_n,
+            layout.tile_rows().astype(np.int64),
+            layout.column_indices.astype(np.int64),
+            layout.mask_ids.astype(np.int64) + 1,
+            np.concatenate([full, layout.masks]),
+        )
+
+    def keep(self, which: Bools) -> None:
+        self.rows, self.columns, self.ids = self.rows[which], self.columns[which], self.ids[which]
+
+    def rows_used(self) -> Bools:
+        """Which rows each mask uses, `(num_masks, block_m)`."""
+        return self.masks.any(-1)
+
+    def columns_used(self) -> Bools:
+        """Which columns each mask uses, `(num_masks, block_n)`."""
+        packed = np.bitwise_or.reduce(self.masks, axis=1)
+        bits = np.unpackbits(packed, axis=-1, count=self.block_n, bitorder="little")
+        return bits.astype(np.bool_)
+
+
+def pack_half(layout: BlockLayout, rows: Ints, columns: Ints, model: CostModel) -> TileRows:
+    """A layout, and listed pairs beside it, as tile rows with gathered and listed places.
+
+    Args:
+        layout: the tiles; holds none of the pairs.
+        rows: the places of listed pairs in rows, `(num_pairs,)`.
+        columns: their places in columns.
+        model: what gathering costs.
+    """
+    tiles = _Tiles.of(layout)
+    listed, own_tiles = _take_long_rows(tiles, layout)
+    regular = layout.num_query_blocks
+    parts = [tiles, own_tiles]
+    gathers = [_take_thin_columns(part, model) for part in parts]
+    if len(rows):
+        gathers.append(_columns_of_pairs(rows, columns, listed, layout))
+    gathered, more = _gathered_tiles(_joined(gathers, regular, layout.kv_len), layout)
+    return _assembled(layout, [*parts, more], gathered, listed, regular)
+
+
+# --- long rows -----------------------------------------------------------------------------------
+
+
+def _take_long_rows(tiles: _Tiles, layout: BlockLayout) -> tuple[NDArray[np.int32], _Tiles]:
+    """Take out places whose row of tiles is long because of them alone; their own tiles."""
+    block = tiles.block_m
+    used = tiles.rows_used()
+    num_used = used.sum(1)
+    thin = (num_used[tiles.ids] * _FEW_ROWS <= block) & (num_used[tiles.ids] > 0)
+    num_thin = np.bincount(tiles.rows[thin], minlength=layout.num_query_blocks)
+    crowded = num_thin >= _LONG
+    candidate = np.zeros((layout.num_query_blocks, block), dtype=np.bool_)
+    which = np.flatnonzero(thin & crowded[tiles.rows])
+    # Each different mask of a row of tiles counts once.
+    pairs = np.unique(tiles.rows[which] * len(tiles.masks) + tiles.ids[which])
+    np.logical_or.at(candidate, pairs // len(tiles.masks), used[pairs % len(tiles.masks)])
+    candidate &= (candidate.sum(1) * _FEW_ROWS <= block)[:, None]
+    places = np.flatnonzero(candidate.reshape(-1))
+    places = places[places < layout.query_len]
+    none = np.zeros((0, block), dtype=np.int32), _no_tiles(tiles)
+    if np.count_nonzero(candidate.any(1)) <= -(-len(places) // block):
+        return none  # as many rows of tiles as before
+    own = _tiles_of_places(tiles, places, layout)
+    taken = np.flatnonzero(candidate.any(1))
+    left = _emptied(tiles, candidate, used)
+    saved = int(np.count_nonzero(left))
+    if len(own.rows) >= saved:
+        return none
+    _clear_rows(tiles, candidate, taken)
+    tiles.keep(~left)
+    listed = np.full(-(-len(places) // block) * block, NO_PLACE, dtype=np.int32)
+    listed[: len(places)] = places
+    return listed.reshape(-1, block), own
+
+
+def _no_tiles(tiles: _Tiles) -> _Tiles:
+    return _Tiles(tiles.block_m, tiles.block_n, _NONE, _NONE, _NONE, tiles.masks[:1])
+
+
+def _emptied(tiles: _Tiles, candidate: Bools, used: Bools) -> Bools:
+    """Which tiles have nothing left without the candidates' rows."""
+    touched = np.flatnonzero(candidate.any(1)[tiles.rows])
+    left = np.zeros(len(tiles.rows), dtype=np.bool_)
+    left[touched] = ~(used[tiles.ids[touched]] & ~candidate[tiles.rows[touched]]).any(1)
+    return left
+
+
+def _clear_rows(tiles: _Tiles, candidate: Bools, taken: Ints) -> None:
+    """Clear the candidates' rows in partial masks; in full tiles they may stay, being void."""
+    touched = np.flatnonzero(np.isin(tiles.rows, taken) & (tiles.ids > 0))
+    if not len(touched):
+        return
+    flags = candidate[taken]
+    groups, first = alike(packed_numbers(flags, 2))
+    which = groups[np.searchsorted(taken, tiles.rows[touched])]
+    codes = tiles.ids[touched] * len(first) + which
+    different, inverse = np.unique(codes, return_inverse=True)
+    cleared = tiles.masks[different // len(first)].copy()
+    cleared[flags[first][different % len(first)]] = 0
+    tiles.ids[touched] = len(tiles.masks) + inverse.reshape(-1)
+    tiles.masks = np.concatenate([tiles.masks, cleared])
+
+
+def _tiles_of_places(tiles: _Tiles, places: Ints, layout: BlockLayout) -> _Tiles:
+    """The tiles of listed places: row `places[k]` is row `k` of the new rows of tiles."""
+    block = tiles.block_m
+    offsets = np.searchsorted(tiles.rows, np.arange(layout.num_query_blocks + 1))
+    row, local = places // block, places % block
+    counts = offsets[row + 1] - offsets[row]
+    entry = np.repeat(np.arange(len(places)), counts)
+    at = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    tile = np.repeat(offsets[row], counts) + at
+    bits = tiles.masks[tiles.ids[tile], local[entry]]
+    some = bits.any(1)
+    entry, tile, bits = entry[some], tile[some], bits[some]
+    width = layout.num_kv_blocks
+    codes, which = np.unique(entry // block * width + tiles.columns[tile], return_inverse=True)
+    masks = np.zeros((len(codes), block, tiles.masks.shape[2]), dtype=np.uint8)
+    masks[which.reshape(-1), entry % block] = bits
+    unique, ids = _unique_masks(np.concatenate([tiles.masks[:1], masks]))
+    return _Tiles(block, tiles.block_n, codes // width, codes % width, ids[1:], unique)
+
+
+# --- thin columns --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Single columns: for each its row of tiles, its place, and the bits of its rows by number.
+
+    Shapes:
+        rows, places, ids: int32 `(num_columns,)`
+        bits: `(num_different, ceil(block_m / 8))`
+    """
+
+    rows: NDArray[np.int32]
+    places: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    bits: Bytes
+
+
+def _take_thin_columns(tiles: _Tiles, model: CostModel) -> _Columns:
+    """Take out tiles that cost more than their columns do gathered."""
+    empty = np.zeros(0, dtype=np.int32)
+    none = _Columns(empty, empty, empty, np.zeros((0, -(-tiles.block_m // 8)), dtype=np.uint8))
+    used = tiles.columns_used().sum(1)
+    # A tile is worth it only beside another one that its columns leave room for.
+    may_be = (used < tiles.block_n)[tiles.ids]
+    if np.count_nonzero(may_be) < 2:
+        return none
+    which = np.flatnonzero(may_be)
+    counts, rows = used[tiles.ids[which]], tiles.rows[which]
+    # In each row of tiles, the thinnest first: so many that what they save is largest.
+    order = np.argsort(rows * (tiles.block_n + 1) + counts, kind="stable")
+    rows, counts = rows[order], counts[order]
+    starts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
+    lengths = np.diff(np.append(starts, len(rows)))
+    group = np.repeat(np.arange(len(starts)), lengths)
+    total = np.cumsum(counts)
+    total -= (total - counts)[starts][group]
+    number = np.arange(1, len(rows) + 1) - starts[group]
+    saved = model.partial * number - model.gathered * -(-total // tiles.block_n)
+    best = np.maximum.reduceat(saved, starts)
+    last = np.zeros(len(starts), dtype=np.int64)
+    is_best = (saved == best[group]) & (best > 0)[group]
+    np.maximum.at(last, group[is_best], number[is_best])
+    taken = which[order[number <= last[group]]]
+    if not len(taken):
+        return none
+    found = _columns_of(tiles, np.sort(taken))
+    left = np.ones(len(tiles.rows), dtype=np.bool_)
+    left[taken] = False
+    tiles.keep(left)
+    return found
+
+
+def _columns_of(tiles: _Tiles, which: Ints) -> _Columns:
+    """The used columns of some tiles, tile by tile."""
+    masks, of_tile = np.unique(tiles.ids[which], return_inverse=True)
+    turned = _turned(tiles.masks[masks], tiles.block_n)
+    mask, column = np.nonzero(turned.any(-1))
+    bits, ids = _unique_rows(turned[mask, column])
+    of_tile = of_tile.reshape(-1)
+    counts = np.bincount(mask, minlength=len(masks))
+    each = counts[of_tile]
+    begin = np.cumsum(each) - each
+    first = tiles.columns[which] * tiles.block_n
+    places = np.empty(int(each.sum()), dtype=np.int32)
+    chosen = np.empty(len(places), dtype=np.int32)
+    # The tiles of a mask have the same columns: they are written together.
+    by_mask = np.argsort(of_tile, kind="stable")
+    ends = np.cumsum(np.bincount(of_tile, minlength=len(masks)))
+    stops = np.cumsum(counts)
+    for number in range(len(masks)):
+        own = by_mask[ends[number - 1] if number else 0 : ends[number]]
+        part = slice(stops[number] - counts[number], stops[number])
+        at = begin[own, None] + np.arange(counts[number])
+        places[at] = first[own, None] + column[part]
+        chosen[at] = ids[part]
+    return _Columns(np.repeat(tiles.rows[which].astype(np.int32), each), places, chosen, bits)
+
+
+def _turned(masks: Bytes, width: int) -> Bytes:
+    """Masks by columns: `(num, block_m, bytes)` as `(num, width, ceil(block_m / 8))`."""
+    found = np.empty((len(masks), width, -(-masks.shape[1] // 8)), dtype=np.uint8)
+    for first in range(0, len(masks), _AT_ONCE):
+        own = slice(first, first + _AT_ONCE)
+        bits = np.unpackbits(masks[own], axis=-1, count=width, bitorder="little")
+        found[own] = np.packbits(bits.transpose(0, 2, 1), axis=-1, bitorder="little")
+    return found
+
+
+def _unique_rows(rows: Bytes) -> tuple[Bytes, Ints]:
+    """The different rows of bytes, and the number of each."""
+    groups, first = alike(packed_numbers(rows, 256))
+    return rows[first], groups
+
+
+def _columns_of_pairs(
+    rows: Ints, columns: Ints, listed: NDArray[np.int32], layout: BlockLayout
+) -> _Columns:
+    """The columns of single pairs."""
+    block = layout.block_m
+    row, local = rows // block, rows % block
+    if len(listed):
+        flat = listed.reshape(-1)
+        where = np.full(layout.query_len, -1, dtype=np.int64)
+        filled = np.flatnonzero(flat != NO_PLACE)
+        where[flat[filled]] = filled
+        moved = where[rows]
+        row = np.where(moved >= 0, layout.num_query_blocks + moved // block, row)
+        local = np.where(moved >= 0, moved % block, local)
+    codes, which = np.unique(row * layout.kv_len + columns, return_inverse=True)
+    bits = np.zeros((len(codes), -(-block // 8)), dtype=np.uint8)
+    np.bitwise_or.at(bits, (which.reshape(-1), local // 8), (1 << local % 8).astype(np.uint8))
+    different, ids = _unique_rows(bits)
+    row, place = np.divmod(codes, layout.kv_len)
+    return _Columns(row.astype(np.int32), place.astype(np.int32), ids.astype(np.int32), different)
+
+
+def _joined(parts: list[_Columns], regular: int, width: int) -> _Columns:
+    """The columns of regular rows, of listed rows, and of pairs, by rows of tiles."""
+    filled = [part for part in parts if len(part.rows)]
+    if len(filled) == 1 and filled[0] is not parts[1]:
+        return filled[0]
+    rows = np.concatenate(
+        [part.rows + np.int32(regular * (at == 1)) for at, part in enumerate(parts)]
+    )
+    places = np.concatenate([part.places for part in parts])
+    starts = np.cumsum([0, *(len(part.bits) for part in parts[:-1])])
+    ids = np.concatenate(
+        [part.ids + np.int32(start) for part, start in zip(parts, starts, strict=True)]
+    )
+    bits = np.concatenate([part.bits for part in parts])
+    # A column of a tile may also be one of single pairs: then its bits are joined.
+    codes = rows.astype(np.int64) * width + places
+    order = np.argsort(codes, kind="stable")
+    codes, ids = codes[order], ids[order]
+    again = np.flatnonzero(codes[1:] == codes[:-1]) + 1
+    if len(again):
+        both = np.stack([ids[again - 1], ids[again]], axis=1)
+        groups, first = alike(both)
+        ids[again - 1] = len(bits) + groups
+        bits = np.concatenate([bits, bits[both[first, 0]] | bits[both[first, 1]]])
+        codes, ids = np.delete(codes, again), np.delete(ids, again)
+    rows, places = (x.astype(np.int32) for x in np.divmod(codes, width))
+    return _Columns(rows, places, ids, bits)
+
+
+def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.int32], _Tiles]:
+    """Columns put together to tiles: the places of each, and the tiles."""
+    block_m, block_n = layout.block_m, layout.block_n
+    rows = columns.rows
+    if not len(rows):
+        return np.zeros((0, block_n), dtype=np.int32), _no_tiles(_Tiles.of(layout))
+    starts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
+    lengths = np.diff(np.append(starts, len(rows)))
+    per_row = -(-lengths // block_n)
+    first = np.cumsum(per_row) - per_row
+    place = np.arange(len(rows)) + np.repeat(first * block_n - starts, lengths)
+    gathered = np.full(int(per_row.sum()) * block_n, NO_PLACE, dtype=np.int32)
+    gathered[place] = columns.places
+    # Number 0 stands for a slot without a column.
+    slots = np.zeros(len(gathered), dtype=np.int32)
+    slots[place] = columns.ids + 1
+    groups, one = alike(packed_numbers(slots.reshape(-1, block_n), len(columns.bits) + 1))
+    bits = np.concatenate([np.zeros_like(columns.bits[:1]), columns.bits])
+    masks = _turned(bits[slots.reshape(-1, block_n)[one]], block_m)
+    unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
+    row_of_tile = np.repeat(rows[starts], per_row)
+    numbers = -1 - np.arange(len(row_of_tile))
+    tiles = _Tiles(block_m, block_n, row_of_tile, numbers, ids[1:][groups], unique)
+    return gathered.reshape(-1, block_n), tiles
+
+
+# --- putting together ----------------------------------------------------------------------------
+
+
+def _unique_masks(masks: Bytes) -> tuple[Bytes, Ints]:
+    """The different masks, the first of all first, and the number of each."""
+    flat = np.ascontiguousarray(masks.reshape(len(masks), -1))
+    names = flat.view(np.dtype((np.void, flat.shape[1]))).reshape(-1)
+    _, first, which = np.unique(names, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return masks[first[order]], rank[which.reshape(-1)]
+
+
+def _assembled(
+    layout: BlockLayout,
+    parts: list[_Tiles],
+    gathered: NDArray[np.int32],
+    listed: NDArray[np.int32],
+    regular: int,
+) -> TileRows:
+    """Tile rows of the regular tiles, those of listed rows, and the gathered ones."""
+    plain, own, more = parts
+    rows = np.concatenate([plain.rows, own.rows + regular, more.rows])
+    columns = np.concatenate([plain.columns, own.columns, more.columns])
+    starts = np.cumsum([0, len(plain.masks), len(own.masks)])
+    ids = np.concatenate(
+        [part.ids + start for part, start in zip(parts, starts, strict=True)]
+    )  # fmt: skip
+    masks = np.concatenate([part.masks for part in parts])
+    used, inverse = np.unique(ids, return_inverse=True)
+    kept, numbers = _unique_masks(np.concatenate([plain.masks[:1], masks[used]]))
+    ids = numbers[1:][inverse.reshape(-1)]  # 0 is full
+    # Gathered tiles last, others by column; a negative number would come first.
+    place = np.where(columns < 0, layout.num_kv_blocks - columns, columns)
+    order = np.lexsort((place, rows))
+    num_rows = regular + len(listed)
+    counts = np.bincount(rows, minlength=num_rows)
+    found = TileRows(
+        layout.query_len, layout.kv_len, layout.block_m, layout.block_n,
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        columns[order].astype(np.int32),
+        (ids[order] - 1).astype(np.int32),
+        kept[1:], gathered, listed,
+        np.zeros((0, 4), dtype=np.int32), np.zeros((0, 3), dtype=np.int32),
+    )  # fmt: skip
+    assert FULL == -1
+    return replace(found, items=found.whole_rows())

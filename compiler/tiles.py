@@ -1,0 +1,159 @@
+"""Tile rows: what is executed, one half of a plan; forward, or transposed for keys and values."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnloom.compiler.layout import FULL, BlockLayout
+
+NO_PLACE = -1
+"""In lists of places: nothing stands here."""
+
+
+@dataclass(frozen=True, eq=False)
+class TileRows:
+    """Rows of tiles over places, each with the tiles that it computes.
+
+    A row of tiles has `block_m` places: the first `ceil(num_rows / block_m)` rows have consecutive
+    ones, row `r` from `r * block_m` on; each further row has those that `listed` names. A place
+    that is listed belongs to its listed row alone: what its regular row computes for it is void.
+
+    Row `r` computes the tiles `row_offsets[r]:row_offsets[r + 1]`. Tile `t` meets the `block_n`
+    places from `columns[t] * block_n` on or, if `columns[t]` is negative, those that
+    `gathered[-1 - columns[t]]` names. Which pairs count says `masks[mask_ids[t]]`, or all if it is
+    `FULL`. Masks are bits as in `BlockLayout`; bits at places that are not there are 0.
+
+    `items` are the tiles as they are handed out, the longest first: item `(row, start, stop, slot)`
+    computes tiles `start:stop` of a row and, if `slot` is not negative, leaves a partial result
+    there; `merges` lists the rows that were split, `(row, first_slot, num_slots)`.
+
+    For the transposed half rows are keys, and the places a tile meets are queries.
+
+    Shapes:
+        row_offsets: int64 `(num_tile_rows + 1,)`
+        columns, mask_ids: int32 `(num_tiles,)`
+        masks: uint8 `(num_masks, block_m, ceil(block_n / 8))`
+        gathered: int32 `(num_gathered, block_n)`, `NO_PLACE` behind the last
+        listed: int32 `(num_listed, block_m)`, likewise
+        items: int32 `(num_items, 4)`; merges: int32 `(num_merges, 3)`
+    """
+
+    num_rows: int
+    num_columns: int
+    block_m: int
+    block_n: int
+    row_offsets: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    mask_ids: NDArray[np.int32]
+    masks: NDArray[np.uint8]
+    gathered: NDArray[np.int32]
+    listed: NDArray[np.int32]
+    items: NDArray[np.int32]
+    merges: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, layout: BlockLayout) -> TileRows:
+        """The tiles of a layout, nothing packed; each row is one item, in order."""
+        rows = cls(
+            layout.query_len, layout.kv_len, layout.block_m, layout.block_n,
+            layout.row_offsets, layout.column_indices, layout.mask_ids, layout.masks,
+            np.zeros((0, layout.block_n), dtype=np.int32),
+            np.zeros((0, layout.block_m), dtype=np.int32),
+            np.zeros((0, 4), dtype=np.int32), np.zeros((0, 3), dtype=np.int32),
+        )  # fmt: skip
+        return replace(rows, items=rows.whole_rows())
+
+    def whole_rows(self) -> NDArray[np.int32]:
+        """Items that are whole rows, without those that compute nothing."""
+        starts, stops = self.row_offsets[:-1], self.row_offsets[1:]
+        rows = np.flatnonzero(starts < stops)
+        slots = np.full(len(rows), -1)
+        return np.stack([rows, starts[rows], stops[rows], slots], axis=1).astype(np.int32)
+
+    @property
+    def num_regular(self) -> int:
+        """Rows of tiles with consecutive places."""
+        return -(-self.num_rows // self.block_m)
+
+    @property
+    def num_tiles(self) -> int:
+        return len(self.columns)
+
+    @property
+    def num_full(self) -> int:
+        return int(np.count_nonzero(self.mask_ids == FULL))
+
+    @property
+    def num_gathered(self) -> int:
+        return int(np.count_nonzero(self.columns < 0))
+
+    @property
+    def num_partial(self) -> int:
+        """Tiles with a mask that are not gathered."""
+        return int(np.count_nonzero((self.mask_ids != FULL) & (self.columns >= 0)))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray)
+        }
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def tile_rows(self) -> NDArray[np.int64]:
+        """The row of each tile, `(num_tiles,)`."""
+        return np.repeat(np.arange(len(self.row_offsets) - 1), np.diff(self.row_offsets))
+
+    def places_of_row(self, row: int) -> NDArray[np.int64]:
+        """The places of a row of tiles, `NO_PLACE` where there is none, `(block_m,)`."""
+        if row < self.num_regular:
+            places = row * self.block_m + np.arange(self.block_m)
+            return np.where(places < self.num_rows, places, NO_PLACE)
+        return self.listed[row - self.num_regular].astype(np.int64)
+
+    def places_of_tile(self, tile: int) -> NDArray[np.int64]:
+        """The places that a tile meets, likewise, `(block_n,)`."""
+        column = int(self.columns[tile])
+        if column < 0:
+            return self.gathered[-1 - column].astype(np.int64)
+        places = column * self.block_n + np.arange(self.block_n)
+        return np.where(places < self.num_columns, places, NO_PLACE)
+
+    def to_dense(self) -> NDArray[np.bool_]:
+        """Which pairs are computed, `(num_rows, num_columns)`; meant for small lengths."""
+        bits = np.unpackbits(self.masks, axis=-1, count=self.block_n, bitorder="little")
+        full = np.ones((1, self.block_m, self.block_n), dtype=np.bool_)
+        masks = np.concatenate([bits.astype(np.bool_), full])
+        dense = np.zeros((self.num_rows, self.num_columns), dtype=np.bool_)
+        owned = np.zeros(self.num_rows, dtype=np.bool_)
+        owned[self.listed[self.listed != NO_PLACE]] = True
+        for row in range(len(self.row_offsets) - 1):
+            places = self.places_of_row(row)
+            own = places != NO_PLACE
+            if row < self.num_regular:
+                own &= ~owned[np.maximum(places, 0)]
+            for tile in range(int(self.row_offsets[row]), int(self.row_offsets[row + 1])):
+                met = self.places_of_tile(tile)
+                there = met != NO_PLACE
+                mask = masks[self.mask_ids[tile]][np.ix_(own, there)]
+                dense[np.ix_(places[own], met[there])] |= mask
+        return dense
+
+    def fingerprint(self) -> bytes:
+        """A digest: equal tile rows, and in practice only those, have equal ones."""
+        sizes = (self.num_rows, self.num_columns, self.block_m, self.block_n)
+        digest = hashlib.sha256(repr(sizes).encode())
+        for name, array in self.arrays.items():
+            digest.update(f"{name}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.digest()
