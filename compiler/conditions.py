@@ -7,6 +7,7 @@ remainders, absolute values, and `i ^ j`. All else stays a condition that is ask
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attnloom.compiler.expressions import Expression, operation
@@ -251,7 +252,7 @@ def _residue_within(
         return None
     sign = 1 if axis == "i-j" else -1
     residues = (sign * (residue - shift) % size for residue in range(low, high + 1))
-    return Bands.of(*(Band(step=size, phase=residue) for residue in residues))
+    return _diagonals(size, residues, length)
 
 
 def _difference_within(
@@ -282,11 +283,19 @@ def _difference_within(
     if size == 1:
         return square(length) if low <= 0 <= high else Nothing()
     if low == high == 0:
-        return Bands.of(Band(step=size, phase=(shifts[1] - shifts[0]) % size))
+        return _diagonals(size, [(shifts[1] - shifts[0]) % size], length)
     if any(shift % size for shift in shifts):
         return None
     residues = Bounds(d=(max(low, -size), min(high, size)))
     return Boxes(Zones.digits(0, length, (1, size), [residues, Bounds()]))
+
+
+def _diagonals(step: int, phases: Iterable[int], length: int) -> Bands:
+    """Every `step`-th diagonal from each of some; clipped, so that rows have a number of pieces."""
+    last = length - 1
+    return Bands.of(
+        *(Band(i1=0, i2=last, j1=0, j2=last, step=step, phase=phase) for phase in phases)
+    )
 
 
 def _minus(end: int, by: int) -> int:
