@@ -32,7 +32,9 @@ class Names:
     scope: Scope | None = None
     """The scope in which the values of these `let`s stand."""
 
-    terms: dict[str, Term] = field(default_factory=dict)
+    terms: dict[tuple[str, int], Term] = field(default_factory=dict)
+    """The values that have been asked for; in `blocks` a name may not have the same one."""
+
     open: list[str] = field(default_factory=list)
     """The `let`s whose values are being elaborated."""
 
@@ -46,7 +48,9 @@ class Scope:
     names: tuple[Names, ...] = ()
     """Innermost last."""
 
-    in_blocks: bool = False
+    in_blocks: int = 0
+    """How many `blocks` are around."""
+
     in_condition: bool = False
     grid_axes: int = 0
 

@@ -298,7 +298,7 @@ class Terms:
     def _name(self, name: str, place: Place, scope: Scope) -> Term:
         lets = scope.find(name)
         if lets is not None:
-            return self._let(name, place, lets)
+            return self._let(name, lets, scope)
         if name in scope.parameters:
             return Term(scope.parameters[name].type, typed.Given(place, name))
         if name in scope.inputs:
@@ -350,9 +350,11 @@ class Terms:
             expected=["a name that is defined"],
         )
 
-    def _let(self, name: str, place: Place, lets: Names) -> Term:
-        if name in lets.terms:
-            return lets.terms[name]
+    def _let(self, name: str, lets: Names, scope: Scope) -> Term:
+        """The value of a `let` where it is used: in `blocks` it is read over blocks."""
+        key = name, scope.in_blocks
+        if key in lets.terms:
+            return lets.terms[key]
         if name in lets.open:
             circle = [*lets.open[lets.open.index(name) :], name]
             return self.fail(
@@ -364,13 +366,16 @@ class Terms:
                 found=name,
                 expected=["a value that does not need itself"],
             )
-        assert lets.scope is not None
+        written = lets.scope
+        assert written is not None
+        if scope.in_blocks > written.in_blocks:
+            written = replace(written, in_blocks=scope.in_blocks, grid_axes=0)
         lets.open.append(name)
         try:
-            lets.terms[name] = self.term(lets.lets[name].value, lets.scope)
+            lets.terms[key] = self.term(lets.lets[name].value, written)
         finally:
             lets.open.pop()
-        return lets.terms[name]
+        return lets.terms[key]
 
     def _input(self, name: str, place: Place, scope: Scope) -> Term:
         found = scope.inputs[name]
@@ -489,7 +494,7 @@ class Terms:
         size = self.number(expr, scope) if expr is not None else None
         if call.body is None:
             return self._no_body(call)
-        inner = replace(scope, in_blocks=True, grid_axes=0)
+        inner = replace(scope, in_blocks=scope.in_blocks + 1, grid_axes=0)
         body = self._body(call.body, place, inner)
         if size is None:
             return BROKEN
