@@ -1,6 +1,27 @@
-"""Makes the helpers of this folder importable under pytest's importlib mode."""
+"""Makes the helpers importable under pytest's importlib mode, and sets the threads."""
+
+from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import torch
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and on a busy machine lose a lot by them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def several_threads(one_thread: None) -> None:
+    """For tests of what threads might change."""
+    torch.set_num_threads(4)

@@ -89,7 +89,7 @@ def check(case: Case, scale: float | None = None) -> None:
 PROFILE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 
-@settings(max_examples=40, **PROFILE)
+@settings(max_examples=100, **PROFILE)
 @given(cases())
 def test_output_lse_and_gradients_are_as_exact_as_dense_attention(case: Case) -> None:
     check(case)
@@ -253,6 +253,7 @@ def test_another_sequence_of_the_batch_has_no_influence() -> None:
     assert torch.equal(attention(*tensors, plan)[0], attention(*others, plan)[0])
 
 
+@pytest.mark.usefixtures("several_threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_two_runs_give_the_same_bits(dtype: torch.dtype) -> None:
     rng = np.random.default_rng(0)

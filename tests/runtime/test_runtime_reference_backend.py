@@ -89,6 +89,7 @@ def test_reference_never_touches_keys_that_are_not_read(junk: float) -> None:
     assert all(torch.equal(got[name], expected[name]) for name in got)
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_reference_gives_the_same_bits_twice() -> None:
     rng = np.random.default_rng(0)
     dense = relation(["window", "random", "globals"], 400, 400, rng)[None, None]
