@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from attnloom.compiler.limits import MAX_LENGTH, TooLarge
@@ -24,7 +22,7 @@ def count(region: Region, start: int, stop: int) -> int:
     Raises:
         TooLarge: it has no closed form and the sequence is too long.
     """
-    leaves = list(_leaves(region))
+    leaves = list(region.leaves())
     listed = any(isinstance(leaf, Links) for leaf in leaves)
     opaque = any(isinstance(leaf, Condition) for leaf in leaves)
     if not listed and not opaque:
@@ -41,10 +39,3 @@ def count(region: Region, start: int, stop: int) -> int:
         rows = np.arange(first, min(first + _ROWS, stop), dtype=np.int64)
         total += int(region.runs(rows).lengths().sum())
     return total
-
-
-def _leaves(region: Region) -> Iterator[Region]:
-    if not region.parts:
-        yield region
-    for part in region.parts:
-        yield from _leaves(part)

@@ -55,7 +55,7 @@ def compile_region(
     """
     draft = Draft(
         region, start, stop, block_m, block_n, heads, model or CostModel(),
-        lists_apart="pack" not in without,
+        apart="pack" not in without,
     )  # fmt: skip
     for one in PASSES:
         if one.__name__ not in without:

@@ -9,6 +9,7 @@ import numpy as np
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.orders import Order
+from attnloom.compiler.passes.wide import Wide
 from attnloom.compiler.regions import Region
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.tiles import TileRows
@@ -40,6 +41,9 @@ class DraftPart:
     pairs: tuple[Ints, Ints] | None = None
     """Listed pairs beside the layout, as places, `(num_pairs,)` twice."""
 
+    wide: tuple[Wide, ...] = ()
+    """Parts about scattered tokens beside the layout."""
+
     forward: TileRows | None = None
     transposed: TileRows | None = None
 
@@ -53,6 +57,7 @@ class DraftPart:
             return self.forward, self.transposed
         assert self.layout is not None
         assert self.pairs is None
+        assert not self.wide
         return TileRows.of(self.layout), TileRows.of(self.layout.transpose())
 
     def finished(self) -> Part:
@@ -77,8 +82,8 @@ class Draft:
     block_n: int
     heads: int
     model: CostModel
-    lists_apart: bool
-    """Whether listed pairs stay out of the tiles, to be packed."""
+    apart: bool
+    """Whether listed pairs and scattered tokens stay out of the tiles, to be packed."""
 
     parts: tuple[DraftPart, ...] = field(default=())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attnloom.compiler.passes.draft import Draft, DraftPart
-from attnloom.compiler.regions import Region, either
+from attnloom.compiler.regions import Bands, Boxes, Region, either
 from attnloom.compiler.regions.base import Either
-from attnloom.compiler.zones import TooComplex
+from attnloom.compiler.zones import TooComplex, Zones
 
 _MOST_BOXES = 256
 
@@ -31,13 +31,7 @@ def normalise(draft: Draft) -> Draft:
 def _without_covered(region: Region, start: int, stop: int) -> Region:
     if not isinstance(region, Either):
         return region
-    forms = []
-    for part in region.parts:
-        try:
-            form = part.zones(start, stop)
-        except TooComplex:
-            form = None
-        forms.append(form if form is not None and form.num_boxes <= _MOST_BOXES else None)
+    forms = [_form(part, start, stop) for part in region.parts]
     kept = list(range(len(forms)))
     for at, form in enumerate(forms):
         if form is None:
@@ -53,3 +47,14 @@ def _without_covered(region: Region, start: int, stop: int) -> Region:
             except TooComplex:
                 continue
     return either(*(region.parts[at] for at in kept)) if len(kept) < len(forms) else region
+
+
+def _form(region: Region, start: int, stop: int) -> Zones | None:
+    """The normal form of a part, if it is at hand."""
+    if not all(isinstance(leaf, (Bands, Boxes)) for leaf in region.leaves()):
+        return None
+    try:
+        form = region.zones(start, stop)
+    except TooComplex:
+        return None
+    return form if form.num_boxes <= _MOST_BOXES else None

@@ -52,6 +52,10 @@ class Candidate:
     """From start, stop and tile size."""
 
 
+Groups = list[tuple[Candidate | None, list[Region]]]
+"""Which parts of a union are worked on in which order, `None` being in sequence."""
+
+
 def order(draft: Draft) -> Draft:
     """The parts of a region, each in the order in which it costs least."""
     atoms = _atoms(draft.region)
@@ -64,6 +68,13 @@ def order(draft: Draft) -> Draft:
     groups = _cheapest(atoms, candidates, costs)
     if groups is None:
         return draft
+    try:
+        return replace(draft, parts=_parts(groups, lists, draft))
+    except (TooComplex, TooLarge):  # what is taken from a part may have no form of its own
+        return draft
+
+
+def _parts(groups: Groups, lists: list[Region], draft: Draft) -> tuple[DraftPart, ...]:
     parts: list[DraftPart] = []
     before: list[Region] = []
     for candidate, members in groups:
@@ -75,7 +86,7 @@ def order(draft: Draft) -> Draft:
     if lists:
         region = either(*lists)
         parts.append(DraftPart(minus(region, either(*before))))
-    return replace(draft, parts=tuple(parts))
+    return tuple(parts)
 
 
 def _part(region: Region, candidate: Candidate | None, draft: Draft) -> DraftPart:
@@ -253,9 +264,6 @@ class _Costs:
         if candidate is not None:
             cost += model.reorder
         return (cost + model.item) * stretched
-
-
-Groups = list[tuple[Candidate | None, list[Region]]]
 
 
 def _cheapest(

@@ -17,6 +17,8 @@ from attnloom.compiler.alike import alike, packed_numbers
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
+from attnloom.compiler.passes.wide import Wide, columns_read, rows_read
+from attnloom.compiler.regions import Region
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.tiles import NO_PLACE, TileRows
 
@@ -35,18 +37,25 @@ _AT_ONCE = 1 << 10
 
 def pack(draft: Draft) -> Draft:
     """Both halves of each part, packed."""
-    return replace(draft, parts=tuple(_packed(part, draft.model) for part in draft.parts))
+    return replace(draft, parts=tuple(_packed(part, draft) for part in draft.parts))
 
 
-def _packed(part: DraftPart, model: CostModel) -> DraftPart:
+def _packed(part: DraftPart, draft: Draft) -> DraftPart:
+    model, start = draft.model, draft.start if part.order is None else 0
     layout, pairs = part.layout, part.pairs
     assert layout is not None
     queries, keys = pairs if pairs is not None else (_NONE, _NONE)
+    wide = part.wide
+    turned = tuple(one.transposed() for one in wide)
+    whole = part.region
     return replace(
         part,
         pairs=None,
-        forward=pack_half(layout, queries, keys, model),
-        transposed=pack_half(layout.transpose(), keys, queries, model),
+        wide=(),
+        forward=pack_half(layout, (queries, keys), wide, whole, start, model),
+        transposed=pack_half(
+            layout.transpose(), (keys, queries), turned, whole.transposed(), start, model
+        ),
     )
 
 
@@ -96,22 +105,37 @@ class _Tiles:
         return bits.astype(np.bool_)
 
 
-def pack_half(layout: BlockLayout, rows: Ints, columns: Ints, model: CostModel) -> TileRows:
-    """A layout, and listed pairs beside it, as tile rows with gathered and listed places.
+def pack_half(
+    layout: BlockLayout,
+    pairs: tuple[Ints, Ints],
+    wide: tuple[Wide, ...],
+    whole: Region,
+    start: int,
+    model: CostModel,
+) -> TileRows:
+    """A layout, and what stands beside it, as tile rows with gathered and listed places.
 
     Args:
-        layout: the tiles; holds none of the pairs.
-        rows: the places of listed pairs in rows, `(num_pairs,)`.
-        columns: their places in columns.
+        layout: the tiles; holds nothing of the pairs and wide parts.
+        pairs: the places of listed pairs, in rows and in columns, `(num_pairs,)` each.
+        wide: the parts about scattered tokens.
+        whole: all of it, positions or places from `start` on.
+        start: the first position.
         model: what gathering costs.
     """
     tiles = _Tiles.of(layout)
-    listed, own_tiles = _take_long_rows(tiles, layout)
+    tall = [one.tokens for one in wide if not one.is_columns]
+    if tall:
+        places = np.unique(np.concatenate(tall)) - start
+        listed, own_tiles = _listed(places, layout), _tiles_of_tokens(places, whole, start, layout)
+    else:
+        listed, own_tiles = _take_long_rows(tiles, layout)
     regular = layout.num_query_blocks
     parts = [tiles, own_tiles]
     gathers = [_take_thin_columns(part, model) for part in parts]
-    if len(rows):
-        gathers.append(_columns_of_pairs(rows, columns, listed, layout))
+    if len(pairs[0]):
+        gathers.append(_columns_of_pairs(*pairs, listed, layout))
+    gathers += [_columns_of_wide(one, start, layout) for one in wide if one.is_columns]
     gathered, more = _gathered_tiles(_joined(gathers, regular, layout.kv_len), layout)
     return _assembled(layout, [*parts, more], gathered, listed, regular)
 
@@ -146,9 +170,36 @@ def _take_long_rows(tiles: _Tiles, layout: BlockLayout) -> tuple[NDArray[np.int3
         return none
     _clear_rows(tiles, candidate, taken)
     tiles.keep(~left)
+    return _listed(places, layout), own
+
+
+def _listed(places: Ints, layout: BlockLayout) -> NDArray[np.int32]:
+    """Places as the rows of tiles that list them."""
+    block = layout.block_m
     listed = np.full(-(-len(places) // block) * block, NO_PLACE, dtype=np.int32)
     listed[: len(places)] = places
-    return listed.reshape(-1, block), own
+    return listed.reshape(-1, block)
+
+
+def _tiles_of_tokens(places: Ints, whole: Region, start: int, layout: BlockLayout) -> _Tiles:
+    """The tiles of listed places, asked of the region itself."""
+    block, width = layout.block_m, layout.num_kv_blocks
+    number, columns, reads = rows_read(whole, places + start, start, width, layout.block_n)
+    codes, which = np.unique(number // block * width + columns, return_inverse=True)
+    bits = np.packbits(reads, axis=-1, bitorder="little")
+    masks = np.zeros((len(codes), block, bits.shape[1]), dtype=np.uint8)
+    masks[which.reshape(-1), number % block] = bits
+    unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
+    return _Tiles(block, layout.block_n, codes // width, codes % width, ids[1:], unique)
+
+
+def _columns_of_wide(wide: Wide, start: int, layout: BlockLayout) -> _Columns:
+    """The columns of scattered tokens in every row of tiles."""
+    rows, tokens, reads = columns_read(wide, start, layout.num_query_blocks, layout.block_m)
+    bits, ids = _unique_rows(np.packbits(reads, axis=-1, bitorder="little"))
+    return _Columns(
+        rows.astype(np.int32), (tokens - start).astype(np.int32), ids.astype(np.int32), bits
+    )
 
 
 def _no_tiles(tiles: _Tiles) -> _Tiles:

@@ -8,6 +8,7 @@ import numpy as np
 
 from attnloom.compiler.limits import MAX_LINKS, TooLarge
 from attnloom.compiler.passes.draft import Draft, DraftPart
+from attnloom.compiler.passes.wide import take_wide
 from attnloom.compiler.regions import Links, Region, either
 from attnloom.compiler.regions.base import Both, Either, Minus
 from attnloom.compiler.runs import Ints
@@ -15,7 +16,7 @@ from attnloom.compiler.tiling import tile as tile_region
 
 
 def tile(draft: Draft) -> Draft:
-    """The layout of each part; listed pairs of tokens stay beside it if they will be packed."""
+    """The layout of each part; what will be packed from lists stays beside it."""
     return replace(draft, parts=tuple(_tiled(part, draft) for part in draft.parts))
 
 
@@ -23,11 +24,13 @@ def _tiled(part: DraftPart, draft: Draft) -> DraftPart:
     start, stop = draft.start, draft.stop
     if part.order is not None:
         start, stop = 0, part.order.length
-    region, pairs = part.region, None
-    if draft.lists_apart:
+    region, pairs, wide = part.region, None, ()
+    if draft.apart:
         region, pairs = _split(part.region, start)
+        length = stop - start
+        region, wide = take_wide(region, length, draft.block_m, draft.block_n)
     layout = tile_region(region, start, stop, draft.block_m, draft.block_n)
-    return replace(part, layout=layout, pairs=pairs)
+    return replace(part, layout=layout, pairs=pairs, wide=wide)
 
 
 def _split(region: Region, start: int) -> tuple[Region, tuple[Ints, Ints] | None]:

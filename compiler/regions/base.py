@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -67,6 +68,13 @@ class Region(ABC):
     """
 
     parts: tuple[Region, ...] = ()
+
+    def leaves(self) -> Iterator[Region]:
+        """The regions without parts that it is made of."""
+        if not self.parts:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
 
     @abstractmethod
     def contains(self, i: Ints, j: Ints) -> Bools:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from attnloom.compiler.alike import alike, packed_numbers
 from attnloom.compiler.limits import MAX_RUNS, TooLarge
 from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
 from attnloom.compiler.regions.rectangles import rectangles
@@ -14,6 +15,7 @@ from attnloom.compiler.runs import Ints, Runs
 from attnloom.compiler.zones import Zones
 
 _NO_QUERY, _NO_KEY = -1, -2
+_FAR = 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,9 @@ class Same(Region):
 
     ids: Ints
     _ranges: dict[tuple[int, int], tuple[Ints, Ints]] = field(
+        default_factory=dict, repr=False, init=False
+    )
+    _known_shapes: dict[tuple[int, int], tuple[Ints, Ints]] = field(
         default_factory=dict, repr=False, init=False
     )
 
@@ -55,25 +60,49 @@ class Same(Region):
         """The least and the largest id in stretches of positions; -1 where there is none."""
         name = (size, tiles.origin)
         if name not in self._ranges:
-            length = len(self.ids)
-            before = -tiles.origin
-            padded = np.full(-(-(before + length) // size) * size, _NO_QUERY, dtype=np.int64)
-            padded[before : before + length] = np.maximum(self.ids, _NO_QUERY)
-            rows = padded.reshape(-1, size)
+            rows = self._stretches(size, tiles.origin)
             self._ranges[name] = rows.min(1), rows.max(1)
         low, high = self._ranges[name]
         inside = numbers < len(low)
         at = np.minimum(numbers, len(low) - 1)
         return np.where(inside, low[at], _NO_QUERY), np.where(inside, high[at], _NO_QUERY)
 
+    def _stretches(self, size: int, origin: int) -> Ints:
+        """The ids of all stretches of positions, -1 for none, `(num_stretches, size)`."""
+        length, before = len(self.ids), -origin
+        padded = np.full(-(-(before + length) // size) * size, _NO_QUERY, dtype=np.int64)
+        padded[before : before + length] = np.maximum(self.ids, _NO_QUERY)
+        return padded.reshape(-1, size)
+
     def signature(self, tiles: Tiles) -> Ints:
         kinds = self.classify(tiles).astype(np.int64) - 3
-        mixed = kinds == MIXED - 3
-        code = np.stack([tiles.rows, tiles.columns], axis=1)
-        return np.where(mixed[:, None], code, kinds[:, None])
+        mixed = (kinds == MIXED - 3)[:, None]
+        # Ids relative to the least one of each stretch, and how far those are apart, say it all.
+        rows, keys = tiles.row_numbers, tiles.column_numbers
+        row_least, row_shape = self._shapes(tiles, tiles.height)
+        key_least, key_shape = self._shapes(tiles, tiles.width)
+        apart = row_least[rows] - key_least[keys]
+        code = np.stack([row_shape[rows], key_shape[keys], apart], axis=1)
+        return np.where(mixed, code, kinds[:, None])
+
+    def _shapes(self, tiles: Tiles, size: int) -> tuple[Ints, Ints]:
+        """For each stretch of positions its least id, and a number for the ids relative to it."""
+        name = (size, tiles.origin)
+        if name not in self._known_shapes:
+            rows = self._stretches(size, tiles.origin)
+            known = rows >= 0
+            least = np.where(known, rows, _FAR).min(1)
+            relative = np.where(known, rows - least[:, None] + 1, 0)
+            groups, _ = alike(packed_numbers(relative, int(relative.max(initial=0)) + 1))
+            self._known_shapes[name] = least, groups
+        return self._known_shapes[name]
 
     def dense(self, tiles: Tiles) -> Bools:
         rows, keys = self._at(tiles.queries, _NO_QUERY), self._at(tiles.keys, _NO_KEY)
+        least = np.minimum(rows.min(1), keys.min(1))[:, None]
+        rows, keys = rows - least, keys - least
+        if max(int(rows.max(initial=0)), int(keys.max(initial=0))) < 1 << 15:
+            rows, keys = rows.astype(np.int16), keys.astype(np.int16)
         return np.asarray(rows[:, :, None] == keys[:, None, :])
 
     @cached_property
