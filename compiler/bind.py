@@ -11,7 +11,7 @@ import numpy as np
 
 from attnloom.compiler import typed
 from attnloom.compiler.bound import Bound, Statement
-from attnloom.compiler.evaluate import Environment, Value, too_large, too_small
+from attnloom.compiler.evaluate import Environment, Unread, Value, too_large, too_small
 from attnloom.compiler.limits import MAX_LENGTH, MAX_PIECES, TooLarge
 from attnloom.compiler.primitives.base import BadArgument, Context, Kind
 from attnloom.compiler.problems import Problem, Problems, diagnostic
@@ -58,7 +58,7 @@ def parameters(
 
 def _value(environment: Environment, kind: typed.Type, node: typed.Node) -> Value:
     if kind is typed.Type.TOKENS:
-        return environment.tokens(node)
+        return Unread(node, environment)
     return environment.number(node)  # type: ignore[arg-type]
 
 
@@ -143,6 +143,11 @@ class _Binder:
         inner = self
         if prefixes:
             inner = replace(self, prefix=self._narrowed(prefixes), _known={})
+            # What the other `only`s draw, they draw from the same keys.
+            onlys = [
+                (node, relation if relation.is_prefix else inner.relation(node))
+                for node, relation in onlys
+            ]
         adds = inner._relations([node for body in bodies for node in body.adds])
         nevers = inner._relations([node for body in bodies for node in body.nevers])
         found: Relation = Union(self.length, tuple(relation for _, relation in adds))
@@ -264,7 +269,7 @@ class _Binder:
             raise too_small(node.block_size, size, 1, message)
         count = -(-self.length // size)
         variables = {**self.environment.variables, "n": count}
-        environment = replace(self.environment, variables=variables, _known={})
+        environment = replace(self.environment, variables=variables, in_blocks=True, _known={})
         prefix = self._prefix_of_blocks(size) if self.prefix is not None else None
         inner = _Binder(environment, self.problems, prefix)
         return OfBlocks(self.length, self._body(inner, node.body), size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attnloom.compiler import typed
@@ -18,8 +18,31 @@ from attnloom.compiler.limits import TooLarge
 from attnloom.compiler.problems import Diagnostic, Place, Problem, diagnostic
 from attnloom.compiler.tokens import Stretch, TokenSet
 
-Value = int | TokenSet
-"""The value of a parameter: a number, 0 or 1 for a condition, or a token set."""
+
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A token set that was given for a parameter, as it is written.
+
+    It is read where it is used: `last 1` is the last token, and inside of `blocks` the last block.
+    """
+
+    node: typed.Node
+    environment: Environment
+
+    def read(self, where: Environment) -> TokenSet:
+        """The token set among the positions of an environment.
+
+        Raises:
+            Problem: it has no value there.
+        """
+        variables = {**self.environment.variables, "n": where.length}
+        in_blocks = self.environment.in_blocks or where.in_blocks
+        here = replace(self.environment, variables=variables, in_blocks=in_blocks, _known={})
+        return here.tokens(self.node)
+
+
+Value = int | Unread
+"""The value of a parameter: a number, 0 or 1 for a condition, or a token set to be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +56,7 @@ class Environment:
     variables: Mapping[str, int]
     parameters: Mapping[str, Value]
     inputs: Mapping[str, Any]
+    in_blocks: bool = False
     _known: dict[int, Any] = field(default_factory=dict)
 
     @property
@@ -50,14 +74,17 @@ class Environment:
                 return value
             case typed.Variable(name=name):
                 if name not in self.variables:
-                    message = f"`{name}` is not known before the pattern is bound"
-                    raise Problem(diagnostic("bad-value", node.place, message, found=name))
+                    raise _unknown(node, name)
                 return self.variables[name]
             case typed.Given(name=name):
+                if name not in self.parameters:
+                    raise _unknown(node, name)
                 parameter = self.parameters[name]
                 assert isinstance(parameter, int)
                 return parameter
             case typed.Count(tokens=tokens):
+                if "n" not in self.variables:
+                    raise _unknown(node, "count")
                 return len(self.tokens(tokens))
             case typed.Operation(name=name, operands=operands):
                 return self._operation(node, name, operands)
@@ -112,13 +139,15 @@ class Environment:
                 start = 0 if end == "first" else max(0, length - many)
                 return TokenSet.of(length, Stretch(start, min(length, start + many)))
             case typed.TokenInput(name=name):
+                if self.in_blocks:
+                    raise _of_tokens(node, name)
                 found = self.inputs[name]
                 assert isinstance(found, TokenSet)
                 return found
             case typed.Given(name=name):
                 value = self.parameters[name]
-                assert isinstance(value, TokenSet)
-                return value
+                assert isinstance(value, Unread)
+                return value.read(self)
             case typed.Combined(operator=operator, parts=parts):
                 sets = [self.tokens(part) for part in parts]
                 found = sets[0] if sets else TokenSet.of(length)
@@ -236,6 +265,27 @@ def _culprit(node: typed.Number, environment: Environment) -> typed.Number:
             except BadValue:
                 return _culprit(operand, environment)
     return node
+
+
+def _unknown(node: typed.Node, name: str) -> Problem:
+    """A name that has a value only when the pattern is bound."""
+    message = f"`{name}` is not known before the pattern is bound"
+    return Problem(diagnostic("bad-value", node.place, message, found=name))
+
+
+def _of_tokens(node: typed.Node, name: str) -> Problem:
+    """An input that was given for a parameter, which is used inside of `blocks`."""
+    return Problem(
+        diagnostic(
+            "misplaced-name",
+            node.place,
+            f"`{name}` is about tokens, and inside of `blocks` positions are blocks",
+            "an input of tokens",
+            hints=["join it outside of the `blocks { ... }`"],
+            found=name,
+            expected=["a token set that is written out"],
+        )
+    )
 
 
 def _bad_value(node: typed.Node, error: BadValue, values: list[int]) -> Problem:
