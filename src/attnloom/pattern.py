@@ -17,7 +17,7 @@ from attnloom.compiler.bound import Bound
 from attnloom.compiler.counting import count
 from attnloom.compiler.dependence import depends_on_head
 from attnloom.compiler.elaborate import contracts_of
-from attnloom.compiler.evaluate import Environment, too_much
+from attnloom.compiler.evaluate import Environment, Value, too_much
 from attnloom.compiler.inputs import Inputs, read_inputs
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_DENSE, MAX_LENGTH, TooLarge
@@ -70,7 +70,8 @@ class Pattern:
     def params(self) -> dict[str, Any]:
         """The parameters and their values; a token set as text, as it is written."""
         found: dict[str, Any] = {}
-        environment = Environment({}, found, {})
+        known: dict[str, Value] = {}
+        environment = Environment({}, known, {})
         for parameter in self._typed.parameters:
             default = parameter.default
             assert default is not None
@@ -79,10 +80,11 @@ class Pattern:
                     found[parameter.name] = " ".join(default.place.text.split())
                 else:
                     value = environment.number(default)  # type: ignore[arg-type]
+                    known[parameter.name] = value
                     is_flag = parameter.type is typed.Type.CONDITION
                     found[parameter.name] = bool(value) if is_flag else value
             except Problem:  # it depends on the length
-                found[parameter.name] = default.place.text
+                found[parameter.name] = " ".join(default.place.text.split())
         return found
 
     @property
