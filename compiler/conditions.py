@@ -12,12 +12,18 @@ from dataclasses import dataclass
 
 from attnloom.compiler.expressions import Expression, operation
 from attnloom.compiler.limits import MAX_PIECES
-from attnloom.compiler.regions.axes import Columns, Rows
 from attnloom.compiler.regions.bands import FAR, Band, Bands
 from attnloom.compiler.regions.base import Nothing, Region
 from attnloom.compiler.regions.boxes import Boxes
 from attnloom.compiler.regions.condition import Condition
-from attnloom.compiler.regions.joining import both, either, minus, square
+from attnloom.compiler.regions.joining import (
+    both,
+    either,
+    minus,
+    square,
+    token_columns,
+    token_rows,
+)
 from attnloom.compiler.tokens import Stretch, TokenSet
 from attnloom.compiler.zones import Bounds, Zones
 
@@ -247,7 +253,7 @@ def _residue_within(
         if first + width > size:
             stretches.append(Stretch(0, min(length, first + width - size)))
         tokens = TokenSet.of(length, *stretches)
-        return Rows(tokens) if axis == "i" else Columns(tokens)
+        return token_rows(tokens) if axis == "i" else token_columns(tokens)
     if width > MAX_PIECES:
         return None
     sign = 1 if axis == "i-j" else -1

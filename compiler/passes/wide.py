@@ -26,6 +26,7 @@ from attnloom.compiler.runs import Ints
 
 _MOST_ENTRIES = 1 << 22
 _MASK_ELEMENTS = 1 << 24
+_NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,8 @@ def take_wide(
     wide: list[Wide] = []
     seen: list[Region] = []
     for part, axis in found:
-        tokens = np.concatenate([np.arange(a, b) for a, b in zip(*axis.tokens.runs, strict=True)])
+        runs = zip(*axis.tokens.runs, strict=True)
+        tokens = np.concatenate([_NONE, *(np.arange(start, stop) for start, stop in runs)])
         before = either(rest, *seen) if seen else rest
         wide.append(Wide(part, before, tokens, isinstance(axis, Columns)))
         seen.append(part)
