@@ -149,6 +149,113 @@ class TileRows:
                 dense[np.ix_(places[own], met[there])] |= mask
         return dense
 
+    def fault(self) -> str | None:
+        """What is wrong with arrays that come from outside, or `None` when they keep all promises.
+
+        Whatever passes can be executed without reading or writing beyond any array.
+        """
+        shapes = {
+            "row_offsets": (np.int64, (None,)),
+            "columns": (np.int32, (None,)),
+            "mask_ids": (np.int32, (self.num_tiles,)),
+            "masks": (np.uint8, (None, self.block_m, -(-self.block_n // 8))),
+            "gathered": (np.int32, (None, self.block_n)),
+            "listed": (np.int32, (None, self.block_m)),
+            "items": (np.int32, (None, 4)),
+            "merges": (np.int32, (None, 3)),
+        }
+        for name, (dtype, shape) in shapes.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.ndim != len(shape):
+                return f"{name} must be {np.dtype(dtype)} in {len(shape)} dimensions"
+            if any(
+                want is not None and want != got
+                for want, got in zip(shape, array.shape, strict=True)
+            ):
+                return f"{name} must have shape {shape}, got {array.shape}"
+        return (
+            self._faulty_tiles()
+            or self._faulty_lists()
+            or self._faulty_full()
+            or self._faulty_items()
+        )
+
+    def _faulty_tiles(self) -> str | None:
+        offsets = self.row_offsets
+        if len(offsets) != self.num_regular + len(self.listed) + 1:
+            return "row_offsets must have one entry more than there are rows of tiles"
+        if offsets[0] != 0 or offsets[-1] != self.num_tiles or (np.diff(offsets) < 0).any():
+            return f"row_offsets must ascend from 0 to the number of tiles, {self.num_tiles}"
+        if not _within(self.columns, -len(self.gathered), -(-self.num_columns // self.block_n)):
+            return "columns must be those of tiles or of gathered lists"
+        if not _within(self.mask_ids, FULL, len(self.masks)):
+            return "mask_ids must be numbers of masks"
+        bits = np.unpackbits(self.masks, axis=-1, bitorder="little")[..., self.block_n :]
+        if bits.any():
+            return "masks must have no bits beyond their columns"
+        full = self.mask_ids == FULL
+        last_row, last_column = self.num_rows // self.block_m, self.num_columns // self.block_n
+        beyond = (self.tile_rows() == last_row) & (self.num_rows % self.block_m > 0)
+        beyond |= (self.columns == last_column) & (self.num_columns % self.block_n > 0)
+        if (full & beyond).any():
+            return "a tile over the border must have a mask"
+        return None
+
+    def _faulty_full(self) -> str | None:
+        """Full tiles of lists that are not full."""
+        full = np.flatnonzero(self.mask_ids == FULL)
+        lists = -1 - self.columns[full[self.columns[full] < 0]].astype(np.int64)
+        rows = self.tile_rows()[full] - self.num_regular
+        if (self.gathered[lists] == NO_PLACE).any() or (
+            self.listed[rows[rows >= 0]] == NO_PLACE
+        ).any():
+            return "a tile with an empty place must have a mask"
+        return None
+
+    def _faulty_lists(self) -> str | None:
+        for name, bound in (("gathered", self.num_columns), ("listed", self.num_rows)):
+            lists = getattr(self, name)
+            there = lists != NO_PLACE
+            if not _within(lists, NO_PLACE, bound):
+                return f"{name} must hold places below {bound}"
+            if (~there[:, :-1] & there[:, 1:]).any():
+                return f"{name} must have its empty places last"
+        own = self.listed[self.listed != NO_PLACE]
+        if len(np.unique(own)) != len(own):
+            return "listed must name no place twice"
+        return None
+
+    def _faulty_items(self) -> str | None:
+        items, merges = self.items.astype(np.int64), self.merges.astype(np.int64)
+        num_rows = len(self.row_offsets) - 1
+        row, start, stop, slot = items.T
+        if not _within(row, 0, num_rows):
+            return "items must be of rows of tiles"
+        if (start >= stop).any() or (
+            (start < self.row_offsets[row]) | (stop > self.row_offsets[row + 1])
+        ).any():
+            return "items must be tiles of their rows"
+        order = np.argsort(start)
+        ends = np.concatenate([[0], stop[order]])
+        if not np.array_equal(ends[:-1], start[order]) or ends[-1] != self.num_tiles:
+            return "items must cover every tile once"
+        slots = np.sort(slot[slot >= 0])
+        if (slot < -1).any() or not np.array_equal(slots, np.arange(len(slots))):
+            return "the slots of items must be numbered from 0, each once"
+        split, first, count = merges.T
+        if not _within(split, 0, num_rows) or (count < 1).any() or count.sum() != len(slots):
+            return "merges must name the rows that are split"
+        if not np.array_equal(first, np.cumsum(count) - count):
+            return "merges must have their slots one after the other"
+        owner = np.repeat(split, count)
+        in_slots = np.flatnonzero(slot >= 0)
+        if not np.array_equal(owner[slot[in_slots]], row[in_slots]):
+            return "merges must join the items of one row"
+        whole = (start == self.row_offsets[row]) & (stop == self.row_offsets[row + 1])
+        if ((slot < 0) & ~whole).any():
+            return "an item without a slot must be a whole row"
+        return None
+
     def fingerprint(self) -> bytes:
         """A digest: equal tile rows, and in practice only those, have equal ones."""
         sizes = (self.num_rows, self.num_columns, self.block_m, self.block_n)
@@ -157,3 +264,7 @@ class TileRows:
             digest.update(f"{name}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.digest()
+
+
+def _within(numbers: NDArray[Any], least: int, stop: int) -> bool:
+    return not len(numbers) or (int(numbers.min()) >= least and int(numbers.max()) < stop)

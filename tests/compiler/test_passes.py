@@ -43,6 +43,7 @@ def dense_of_part(part: Part, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def check_half(rows: TileRows) -> None:
     """What `TileRows` promises."""
+    assert rows.fault() is None
     assert rows.row_offsets[0] == 0
     assert rows.row_offsets[-1] == rows.num_tiles
     assert len(rows.row_offsets) == rows.num_regular + len(rows.listed) + 1
