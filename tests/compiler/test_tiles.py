@@ -80,8 +80,12 @@ def test_full_tile_over_the_border_is_found() -> None:
 
 
 def test_full_tile_with_an_empty_place_is_found() -> None:
-    gathered = int(np.flatnonzero(ROWS.columns < 0)[-1])
-    assert NO_PLACE in ROWS.gathered[-1 - ROWS.columns[gathered]]
+    has_empty = (ROWS.gathered == NO_PLACE).any(1)
+    gathered = next(
+        tile
+        for tile in np.flatnonzero(ROWS.columns < 0)
+        if has_empty[-1 - ROWS.columns[tile]] and ROWS.tile_rows()[tile] < ROWS.num_regular - 1
+    )
     listed = int(ROWS.row_offsets[-2])
     assert NO_PLACE in ROWS.listed[-1]
     for tile in (gathered, listed):
