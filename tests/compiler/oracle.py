@@ -7,8 +7,10 @@ over the positions `0 .. n`; memory comes into play at the very end.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from typing import Any
@@ -59,7 +61,8 @@ class Unsettled(Exception):
 WORD = 2**32
 
 
-def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+@lru_cache(maxsize=20_000)
+def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
     """The four words that Philox4x32-10 makes of four words of counter and two of key."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -251,9 +254,9 @@ def number(expr: Expr, scope: Scope, view: View, at: At = None) -> int:
             return _number_of_name(name, scope, view, at)
         case Unary(operator="-", operand=operand):
             return checked(-number(operand, scope, view, at))
-        case Binary(operator=operator, left=left, right=right):
+        case Binary(operator=sign, left=left, right=right):
             a, b = number(left, scope, view, at), number(right, scope, view, at)
-            return checked(_calculated(operator, a, b))
+            return checked(_calculated(sign, a, b))
         case Call(name="count", arguments=[one]):
             return len(tokens(one.value, scope, view))
         case Call(name=name, arguments=arguments):
@@ -274,23 +277,25 @@ def _number_of_name(name: str, scope: Scope, view: View, at: At) -> int:
     return found
 
 
-def _calculated(operator: str, a: int, b: int) -> int:
-    if operator in ("//", "%") and b == 0:
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "^": operator.xor,
+}
+
+
+def _calculated(sign: str, a: int, b: int) -> int:
+    if sign in ("//", "%") and b == 0:
         raise Meaningless("division by zero")
-    if operator == "**" and b < 0:
+    if sign == "**" and b < 0:
         raise Meaningless("a negative exponent")
-    if operator == "**" and abs(a) > 1 and b > 64:
+    if sign == "**" and abs(a) > 1 and b > 64:
         raise Meaningless("a power beyond 64 bits")
-    operations: dict[str, Callable[[], int]] = {
-        "+": lambda: a + b,
-        "-": lambda: a - b,
-        "*": lambda: a * b,
-        "//": lambda: a // b,
-        "%": lambda: a % b,
-        "**": lambda: a**b,
-        "^": lambda: a ^ b,
-    }
-    return operations[operator]()
+    return OPERATIONS[sign](a, b)
 
 
 def _applied(name: str, values: Sequence[int]) -> int:
@@ -331,22 +336,21 @@ def condition(expr: Expr, scope: Scope, view: View, at: At = None) -> bool:
             return condition(left, scope, view, at) and condition(right, scope, view, at)
         case Binary(operator="or", left=left, right=right):
             return condition(left, scope, view, at) or condition(right, scope, view, at)
-        case Compare(operators=operators, operands=operands):
+        case Compare(operators=signs, operands=operands):
             values = [number(one, scope, view, at) for one in operands]
-            links = zip(operators, values[:-1], values[1:], strict=True)
-            return all(_compared(operator, a, b) for operator, a, b in links)
+            links = zip(signs, values[:-1], values[1:], strict=True)
+            return all(COMPARISONS[sign](a, b) for sign, a, b in links)
     raise AssertionError(expr)
 
 
-def _compared(operator: str, a: int, b: int) -> bool:
-    return {
-        "<": a < b,
-        "<=": a <= b,
-        ">": a > b,
-        ">=": a >= b,
-        "==": a == b,
-        "!=": a != b,
-    }[operator]
+COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 
 # --- token sets ----------------------------------------------------------------------------------
@@ -373,9 +377,9 @@ def tokens(expr: Expr, scope: Scope, view: View) -> set[int]:
             return {t for t in range(start, view.n) if (t - start) % step == 0}
         case Listing(items=items):
             return set().union(*(tokens(one, scope, view) for one in items))
-        case Binary(operator=operator, left=left, right=right):
+        case Binary(operator=sign, left=left, right=right):
             a, b = tokens(left, scope, view), tokens(right, scope, view)
-            return a | b if operator == "|" else a & b if operator == "&" else a - b
+            return a | b if sign == "|" else a & b if sign == "&" else a - b
         case Name(name=name):
             found = scope.find(name)
             if isinstance(found, Given):
@@ -410,9 +414,9 @@ def relation(expr: Expr, scope: Scope, view: View) -> Pairs:
     match expr:
         case Unary(operator="~", operand=operand):
             return everything(view.n) - relation(operand, scope, view)
-        case Binary(operator=operator, left=left, right=right):
+        case Binary(operator=sign, left=left, right=right):
             a, b = relation(left, scope, view), relation(right, scope, view)
-            return a | b if operator == "|" else a & b if operator == "&" else a - b
+            return a | b if sign == "|" else a & b if sign == "&" else a - b
         case Name(name=name):
             found = scope.find(name)
             if isinstance(found, Named):
@@ -863,11 +867,11 @@ def _has_prefixes(pairs: Pairs, n: int) -> bool:
 
 def prefix_of(expr: Expr, scope: Scope, view: View) -> Prefix:
     match expr:
-        case Binary(operator="|" | "&" as operator, left=left, right=right):
+        case Binary(operator="|" | "&" as sign, left=left, right=right):
             a, b = prefix_of(left, scope, view), prefix_of(right, scope, view)
             if a is None or b is None:
                 return None
-            return tuple(map(max if operator == "|" else min, a, b))
+            return tuple(map(max if sign == "|" else min, a, b))
         case Name(name=name):
             found = scope.find(name)
             if isinstance(found, Named):
@@ -937,11 +941,11 @@ def _prefix_of_rule(rule: Expr, scope: Scope, view: View, negated: bool = False)
     match rule:
         case Unary(operator="not", operand=operand):
             return _prefix_of_rule(operand, scope, view, not negated)
-        case Binary(operator="and" | "or" as operator, left=left, right=right):
+        case Binary(operator="and" | "or" as sign, left=left, right=right):
             sides = [_prefix_of_rule(side, scope, view, negated) for side in (left, right)]
-            return _joined(sides, all_of=(operator == "and") != negated)
-        case Compare(operators=operators, operands=operands):
-            links = zip(operators, pairwise(operands), strict=True)
+            return _joined(sides, all_of=(sign == "and") != negated)
+        case Compare(operators=signs, operands=operands):
+            links = zip(signs, pairwise(operands), strict=True)
             each = [
                 _prefix_of_comparison(NEGATED[one] if negated else one, left, right, scope, view)
                 for one, (left, right) in links
@@ -961,18 +965,16 @@ def _joined(each: Sequence[Prefix], all_of: bool) -> Prefix:
     return tuple(choose(row) for row in zip(*known, strict=True))
 
 
-def _prefix_of_comparison(
-    operator: str, left: Expr, right: Expr, scope: Scope, view: View
-) -> Prefix:
+def _prefix_of_comparison(sign: str, left: Expr, right: Expr, scope: Scope, view: View) -> Prefix:
     a, b = _linear(left, scope, view), _linear(right, scope, view)
     if a is None or b is None:
         return None
     by_i, by_j, rest = (x - y for x, y in zip(a, b, strict=True))
-    is_upper = (by_j > 0 and operator in ("<", "<=")) or (by_j < 0 and operator in (">", ">="))
+    is_upper = (by_j > 0 and sign in ("<", "<=")) or (by_j < 0 and sign in (">", ">="))
     if not (by_j == 0 or (is_upper and by_i in (0, -by_j))):
         return None
     return tuple(
-        sum(_compared(operator, by_i * i + by_j * j + rest, 0) for j in range(view.n))
+        sum(COMPARISONS[sign](by_i * i + by_j * j + rest, 0) for j in range(view.n))
         for i in range(view.n)
     )
 
@@ -987,10 +989,10 @@ def _linear(expr: Expr, scope: Scope, view: View) -> tuple[int, ...] | None:
         case Unary(operator="-", operand=operand):
             inner = _linear(operand, scope, view)
             return inner and tuple(-one for one in inner)
-        case Binary(operator="+" | "-" as operator, left=left, right=right):
+        case Binary(operator="+" | "-" as sign, left=left, right=right):
             a, b = _linear(left, scope, view), _linear(right, scope, view)
-            sign = 1 if operator == "+" else -1
-            return a and b and tuple(x + sign * y for x, y in zip(a, b, strict=True))
+            factor = 1 if sign == "+" else -1
+            return a and b and tuple(x + factor * y for x, y in zip(a, b, strict=True))
         case Binary(operator="*", left=left, right=right):
             if _mentions(left, "ij"):
                 left, right = right, left

@@ -598,7 +598,8 @@ class Writer:
         return [("seed", self.sized(place, 0, 3))] if self.one_in(2) else []
 
     def random(self, place: Place, depth: int) -> Piece:
-        given: list[tuple[str | None, Piece]] = [("links", self.sized(place, 0, 5))]
+        most = 5 if not self.one_in(8) else 40
+        given: list[tuple[str | None, Piece]] = [("links", self.sized(place, 0, most))]
         given += self.seed(place)
         if self.one_in(3):
             given.append(("outside", self.relation(place, min(depth - 1, 1))))
