@@ -119,13 +119,15 @@ class TileRows:
         if row < self.num_regular:
             places = row * self.block_m + np.arange(self.block_m)
             return np.where(places < self.num_rows, places, NO_PLACE)
-        return self.listed[row - self.num_regular].astype(np.int64)
+        listed: NDArray[np.int64] = self.listed[row - self.num_regular].astype(np.int64)
+        return listed
 
     def places_of_tile(self, tile: int) -> NDArray[np.int64]:
         """The places that a tile meets, likewise, `(block_n,)`."""
         column = int(self.columns[tile])
         if column < 0:
-            return self.gathered[-1 - column].astype(np.int64)
+            gathered: NDArray[np.int64] = self.gathered[-1 - column].astype(np.int64)
+            return gathered
         places = column * self.block_n + np.arange(self.block_n)
         return np.where(places < self.num_columns, places, NO_PLACE)
 

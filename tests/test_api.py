@@ -20,6 +20,16 @@ DOCUMENTS = "pattern p { input doc: segments; only causal; same(doc) }"
 PICKS = "pattern p { input picks: links; links(picks) }"
 
 
+def example_inputs(pattern: Pattern, n: int) -> dict[str, Any]:
+    """Some value for each input of a pattern."""
+    examples = {
+        "tokens": list(range(min(n, 9))),
+        "segments": [i // 50 for i in range(n)],
+        "links": [[i // 2, 0] for i in range(n)],
+    }
+    return {name: examples[kind] for name, kind in pattern.inputs.items()}
+
+
 def slugs(error: pytest.ExceptionInfo[PatternError]) -> set[str]:
     return {one.slug for one in error.value.diagnostics}
 
@@ -378,7 +388,7 @@ def test_too_large_a_plan_is_an_error() -> None:
 @pytest.mark.parametrize("n", [1, 63, 129])
 def test_bundled_pattern_is_the_same_in_every_form(name: str, n: int) -> None:
     pattern = load(name)
-    inputs = {"question": "0..9"} if pattern.inputs else None
+    inputs = example_inputs(pattern, n)
     mask = pattern.mask(n, inputs=inputs, layer=5)
     assert pattern.reads(n, inputs=inputs, layer=5) == mask.sum()
     layouts, _ = pattern.layouts(n, inputs=inputs, layer=5, block=16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,18 @@ class Part:
     forward: TileRows
     transposed: TileRows
     blocks: tuple[int, int, int]
+
+    @property
+    def num_bytes(self) -> int:
+        order = 0 if self.order is None else self.order.nbytes
+        return order + self.forward.num_bytes + self.transposed.num_bytes
+
+    def fingerprint(self) -> bytes:
+        """A digest: equal parts, and in practice only those, have equal ones."""
+        digest = hashlib.sha256(self.forward.fingerprint() + self.transposed.fingerprint())
+        if self.order is not None:
+            digest.update(self.order.tobytes())
+        return digest.digest()
 
 
 @dataclass(frozen=True, eq=False)

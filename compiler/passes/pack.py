@@ -96,7 +96,7 @@ class _Tiles:
 
     def rows_used(self) -> Bools:
         """Which rows each mask uses, `(num_masks, block_m)`."""
-        return self.masks.any(-1)
+        return np.asarray(self.masks.any(-1))
 
     def columns_used(self) -> Bools:
         """Which columns each mask uses, `(num_masks, block_n)`."""
@@ -418,7 +418,7 @@ def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.
     unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
     row_of_tile = np.repeat(rows[starts], per_row)
     numbers = -1 - np.arange(len(row_of_tile))
-    tiles = _Tiles(block_m, block_n, row_of_tile, numbers, ids[1:][groups], unique)
+    tiles = _Tiles(block_m, block_n, row_of_tile.astype(np.int64), numbers, ids[1:][groups], unique)
     return gathered.reshape(-1, block_n), tiles
 
 

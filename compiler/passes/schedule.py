@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from attnloom.compiler.layout import FULL
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
 from attnloom.compiler.tiles import TileRows
@@ -38,19 +36,13 @@ def _scheduled(part: DraftPart, draft: Draft) -> DraftPart:
     )
 
 
-def tile_costs(rows: TileRows, model: CostModel) -> NDArray[np.float64]:
-    """The cost of each tile, in full tiles."""
-    costs = np.where(rows.mask_ids == FULL, 1.0, model.partial)
-    return np.where(rows.columns < 0, model.gathered, costs)
-
-
 def with_items(rows: TileRows, heads: int, model: CostModel) -> TileRows:
     """The same tile rows with items that keep all processors at work.
 
     A row is split when it costs more than a fair share: what all heads cost, over some times the
     number of processors. Its pieces have equally many tiles, to within one.
     """
-    costs = tile_costs(rows, model)
+    costs = model.tile_costs(rows)
     total = float(costs.sum()) * heads
     share = max(_SHORTEST, total / (model.processors * _WAVES))
     sums = np.concatenate([[0.0], np.cumsum(costs)])
@@ -80,7 +72,7 @@ def makespan(rows: TileRows, heads: int, model: CostModel) -> float:
 
     Merges come after: each costs what its partial results cost to read.
     """
-    costs = np.concatenate([[0.0], np.cumsum(tile_costs(rows, model))])
+    costs = np.concatenate([[0.0], np.cumsum(model.tile_costs(rows))])
     items = rows.items.astype(np.int64)
     each = costs[items[:, 2]] - costs[items[:, 1]] + model.item
     loads = np.zeros(model.processors)

@@ -8,7 +8,7 @@ import numpy as np
 
 from attnloom.compiler.limits import MAX_LINKS, TooLarge
 from attnloom.compiler.passes.draft import Draft, DraftPart
-from attnloom.compiler.passes.wide import take_wide
+from attnloom.compiler.passes.wide import Wide, take_wide
 from attnloom.compiler.regions import Links, Region, either
 from attnloom.compiler.regions.base import Both, Either, Minus
 from attnloom.compiler.runs import Ints
@@ -24,7 +24,8 @@ def _tiled(part: DraftPart, draft: Draft) -> DraftPart:
     start, stop = draft.start, draft.stop
     if part.order is not None:
         start, stop = 0, part.order.length
-    region, pairs, wide = part.region, None, ()
+    region, pairs = part.region, None
+    wide: tuple[Wide, ...] = ()
     if draft.apart:
         region, pairs = _split(part.region, start)
         length = stop - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from attnloom.compiler.evaluate import Environment, Value, too_much
 from attnloom.compiler.inputs import Inputs, read_inputs
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_DENSE, MAX_LENGTH, TooLarge
+from attnloom.compiler.model import CostModel
+from attnloom.compiler.passes import OPTIONAL, Part, compile_region
 from attnloom.compiler.problems import Problem
 from attnloom.compiler.settings import read_settings, read_tokens
 from attnloom.compiler.tiling import tile
@@ -278,6 +280,67 @@ class Pattern:
                 chosen[element, head] = known[name]
         return found, chosen
 
+    def parts(
+        self,
+        n: int,
+        *,
+        heads: int = 1,
+        layer: int = 0,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        block: int | tuple[int, int] = 128,
+        without: Collection[str] = (),
+        model: CostModel | None = None,
+    ) -> tuple[list[tuple[Part, ...]], NDArray[np.int64]]:
+        """What the passes of the block compiler make of all heads of a layer.
+
+        Args:
+            n: tokens, memory tokens not counted.
+            heads: how many heads.
+            layer: which layer, from 0.
+            layers: how many layers there are; `layer + 1` when not given.
+            inputs: as in `bind`.
+            block: queries and keys of a tile, or one number for both.
+            without: passes to leave out, of `attnloom.compiler.passes.OPTIONAL`.
+            model: what things cost; a large GPU when not given.
+
+        Returns:
+            The different plans, each the parts of a head, and which of them each head follows,
+            `(batch or 1, heads)`; one row if the inputs are the same for all batch elements.
+        """
+        where = _place(n, 0, layer, _integer("heads", heads, 1), layers)
+        block_m, block_n = _tile_size(block)
+        unknown = [name for name in without if name not in OPTIONAL]
+        if unknown:
+            raise ValueError(
+                f"without must name passes of {', '.join(OPTIONAL)}, got {unknown[0]!r}"
+            )
+        read = self._inputs(inputs, where["n"])
+        found: list[tuple[Part, ...]] = []
+        known: dict[bytes, int] = {}
+        chosen = np.zeros((read.batch or 1, where["heads"]), dtype=np.int64)
+        varies = depends_on_head(self._typed)
+        for element in range(len(chosen)):
+            for head in range(where["heads"]):
+                if head and not varies:
+                    chosen[element, head] = chosen[element, 0]
+                    continue
+                bound = self._bound({**where, "head": head}, read, element)
+                with self._limited():
+                    parts = compile_region(
+                        bound.region, -bound.memory, bound.tokens,
+                        block_m=block_m, block_n=block_n, heads=where["heads"],
+                        model=model, without=without,
+                    )  # fmt: skip
+                name = b"".join(part.fingerprint() for part in parts)
+                if "dedupe" in without:
+                    name += bytes([element % 256, head % 256]) + len(found).to_bytes(8, "big")
+                if name not in known:
+                    known[name] = len(found)
+                    found.append(parts)
+                chosen[element, head] = known[name]
+        return found, chosen
+
     def compile(
         self,
         n: int,
@@ -355,6 +418,14 @@ def _place(n: int, head: int, layer: int, heads: int | None, layers: int | None)
         if found[one] >= found[name]:
             raise ValueError(f"{one} must be below {name}, {found[name]}, got {found[one]}")
     return found
+
+
+def _tile_size(block: int | tuple[int, int]) -> tuple[int, int]:
+    sizes = block if isinstance(block, tuple) else (block, block)
+    if len(sizes) != 2:
+        raise ValueError(f"block must be one number or two, got {len(sizes)}")
+    block_m, block_n = (_integer("block", size, 1, _MOST_BLOCK) for size in sizes)
+    return block_m, block_n
 
 
 def _integer(name: str, value: int, least: int, most: int | None = None) -> int:

@@ -14,7 +14,7 @@ from region_model import calls, dense_of, region_of, shown
 import attnloom
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes import OPTIONAL, PASSES, Part, compile_region
-from attnloom.compiler.passes.schedule import makespan, tile_costs
+from attnloom.compiler.passes.schedule import makespan
 from attnloom.compiler.regions import Region, both, either, minus, square
 from attnloom.compiler.tiles import NO_PLACE, TileRows
 
@@ -236,7 +236,7 @@ def test_schedule_keeps_all_processors_at_work(globals_: str) -> None:
     model = CostModel(processors=132)
     (part,) = parts_of(f"window(each_side=256); global({globals_})", heads=8, model=model)
     for half in (part.forward, part.transposed):
-        total = 8 * (tile_costs(half, model).sum() + model.item * len(half.items))
+        total = 8 * (model.tile_costs(half).sum() + model.item * len(half.items))
         assert makespan(half, 8, model) <= 1.15 * total / model.processors
 
 
@@ -259,9 +259,12 @@ def test_listed_pairs_beside_a_dense_part_are_counted_once() -> None:
 @pytest.mark.parametrize("name", attnloom.bundled())
 def test_bundled_patterns_are_exact(name: str) -> None:
     pattern = attnloom.load(name)
-    inputs = {one: "0..9" for one, kind in pattern.inputs.items() if kind == "tokens"}
-    if len(inputs) < len(pattern.inputs):
-        pytest.skip("needs segments or links")
+    examples = {
+        "tokens": "0..9",
+        "segments": [i // 50 for i in range(200)],
+        "links": [[i // 2, 0] for i in range(200)],
+    }
+    inputs = {one: examples[kind] for one, kind in pattern.inputs.items()}
     bound = pattern.bind(200, inputs=inputs)
     parts = compile_region(
         bound.region, -bound.memory, bound.tokens, block_m=32, block_n=32, model=EAGER
