@@ -102,3 +102,15 @@ def test_list_names_every_bundled_pattern(run, run_json) -> None:
     assert set(entries) == set(attnloom.bundled())
     assert entries["longformer"]["parameters"]["reach"] == 256
     assert entries["longformer_qa"]["inputs"] == {"question": "tokens"}
+    assert entries["longformer"]["family"] == "globals"
+    assert not entries["longformer"]["causal"]
+
+
+def test_list_is_a_table_of_families_and_of_what_is_causal(run) -> None:
+    head, *rows = run("list").stdout.rstrip().split("\n")
+    assert head.split()[:4] == ["pattern", "family", "causal", "parameters"]
+    found = {row.split()[0]: row.rstrip() for row in rows}
+    assert found["mistral"].split()[1:4] == ["windows", "yes", "recent=4096"]
+    assert "yes" not in found["longformer"].split()
+    assert found["longformer"].endswith("arXiv:2004.05150)")
+    assert "rows=false" in found["deepspeed_fixed"]

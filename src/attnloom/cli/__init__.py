@@ -7,6 +7,7 @@ from attnloom.cli.files import check_command, fmt_command, list_command
 from attnloom.cli.program import Program
 from attnloom.cli.running import run_command
 from attnloom.cli.showing import show_command
+from attnloom.cli.starting import new_command
 
 program = Program(
     name="attnloom",
@@ -14,6 +15,7 @@ program = Program(
         check_command,
         fmt_command,
         list_command,
+        new_command,
         show_command,
         compile_command,
         run_command,

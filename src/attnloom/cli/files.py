@@ -164,14 +164,46 @@ def list_command(as_json: bool) -> None:
         print_json({"ok": True, "diagnostics": [], "patterns": [_entry(p) for p in patterns]})
         return
     print_table(
-        ("pattern", "parameters", "what it is"),
-        ((p.name, _parameters(p), p.doc.strip().split("\n")[0]) for p in patterns),
+        ("pattern", "family", "causal", "parameters", "what it is"),
+        ((p.name, family(p), _yes(is_causal(p)), _parameters(p), title(p)) for p in patterns),
     )
+
+
+def title(pattern: Pattern) -> str:
+    """The first line of a pattern's comment: what it is, by whom, and where it is published."""
+    return pattern.doc.strip().split("\n")[0]
+
+
+def family(pattern: Pattern) -> str:
+    """What a pattern's comment says after `Family:`, or nothing.
+
+    >>> import attnloom
+    >>> family(attnloom.load("mistral"))
+    'windows'
+    """
+    said = (line.removeprefix("Family:") for line in pattern.doc.split("\n") if "Family:" in line)
+    return next(said, "").strip()
+
+
+def is_causal(pattern: Pattern) -> bool:
+    """Whether the pattern promises that it is causal.
+
+    >>> import attnloom
+    >>> is_causal(attnloom.load("mistral")), is_causal(attnloom.load("longformer"))
+    (True, False)
+    """
+    return "causal" in pattern.contracts
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else ""
 
 
 def _entry(pattern: Pattern) -> dict[str, Any]:
     return {
         "name": pattern.name,
+        "family": family(pattern),
+        "causal": is_causal(pattern),
         "doc": pattern.doc,
         "parameters": {name: _shown(value) for name, value in pattern.params.items()},
         "inputs": dict(pattern.inputs),
@@ -180,8 +212,13 @@ def _entry(pattern: Pattern) -> dict[str, Any]:
 
 
 def _parameters(pattern: Pattern) -> str:
-    given = [f"{name}={_shown(value)}" for name, value in pattern.params.items()]
+    given = [f"{name}={_spelt(value)}" for name, value in pattern.params.items()]
     return ", ".join(given + [f"input {name}" for name in pattern.inputs])
+
+
+def _spelt(value: object) -> str:
+    """A value as a pattern file says it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shown(value: object) -> int | bool | str:
