@@ -19,8 +19,9 @@ from attnloom.runtime.pieces import Band, LongRows
 
 _LOG2_E = math.log2(math.e)
 
-_PAIRS = 1 << 20
-"""Pairs of one chunk: its scores and their gradients should stay in the cache."""
+_PAIRS = 1 << 21
+"""Pairs of one chunk. Larger chunks leave the cache, and smaller ones mean more meetings of the
+threads, each of which waits for the slowest."""
 
 
 class Queries(NamedTuple):
@@ -72,6 +73,8 @@ class BackwardPass:
         self.d_query = torch.zeros_like(self.queries.query)
         padded = (*key.shape[:2], padded_len, key.shape[3])
         self.d_key, self.d_value = (key.new_zeros(padded, dtype=exact) for _ in range(2))
+        # Memory for scores, kept from chunk to chunk, for fresh memory costs more than the work.
+        self.scratch = [self.key.new_empty(0), self.key.new_empty(0)]
 
     def run(self, prepared: Prepared, groups: Sequence[Heads]) -> None:
         """Add up what the pieces of a layout give, for all heads that follow it."""
@@ -115,7 +118,7 @@ class BackwardPass:
             first_key = band.first_key + start * band.rows
             window = (first_key, units, band.rows, band.num_keys)
             by_unit = (units, band.rows)
-            d_query, d_key, d_value = _gradients(
+            d_query, d_key, d_value = self._gradients(
                 queries.map(lambda x: _flat(torch.unflatten(x[:, rows], 1, by_unit))),  # noqa: B023
                 _flat(sliding(key, *window)),
                 _flat(sliding(value, *window)),
@@ -136,7 +139,7 @@ class BackwardPass:
         for start in range(rows.start, rows.stop, step):
             some = slice(start, min(start + step, rows.stop))
             few = queries.map(lambda x: x[:, some])  # noqa: B023
-            d_query, more_key, more_value = _gradients(few, key, value, None)
+            d_query, more_key, more_value = self._gradients(few, key, value, None)
             heads.of_query(self.d_query)[:, some].add_(d_query)
             d_key += more_key
             d_value += more_value
@@ -153,7 +156,7 @@ class BackwardPass:
         mask = chunk.mask
         if mask is not None and num_heads > 1:
             mask = mask.repeat(num_heads, 1, 1)
-        d_query, d_key, d_value = _gradients(
+        d_query, d_key, d_value = self._gradients(
             few.map(lambda x: _flat(torch.unflatten(x, 1, shape))),
             _flat(torch.unflatten(key, 1, shape)),
             _flat(torch.unflatten(value, 1, shape)),
@@ -178,32 +181,40 @@ class BackwardPass:
             if allowed is not None:
                 first = keys.start - long.first_key
                 mask = additive(allowed[:, first : keys.stop - long.first_key])
-            d_query, d_key, d_value = _gradients(few, key[:, keys], value[:, keys], mask)
+            d_query, d_key, d_value = self._gradients(few, key[:, keys], value[:, keys], mask)
             heads.of_query(self.d_query).index_add_(1, rows, d_query)
             heads.of_key(self.d_key)[:, keys].add_(d_key)
             heads.of_key(self.d_value)[:, keys].add_(d_value)
 
+    def _gradients(
+        self, queries: Queries, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The gradients of a batch of dense pieces, without the factors of query and key.
 
-def _gradients(
-    queries: Queries, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradients of a batch of dense pieces, without the factors of query and key.
+        Shapes:
+            queries: `(pieces, rows, head_dim)` and `(pieces, rows)`
+            key, value: `(pieces, keys, head_dim)`; mask: broadcast to `(pieces, rows, keys)`
+        """
+        weights, d_scores = self._scores(*queries.lse.shape, key.shape[1])
+        torch.bmm(queries.query, key.mT, out=weights)
+        if mask is not None:
+            weights.add_(mask)
+        weights.sub_(queries.lse[..., None]).exp2_()
+        torch.bmm(queries.d_output, value.mT, out=d_scores)
+        d_scores.sub_(queries.delta[..., None]).mul_(weights)
+        return (
+            torch.bmm(d_scores, key),
+            torch.bmm(d_scores.mT, queries.query),
+            torch.bmm(weights.mT, queries.d_output),
+        )
 
-    Shapes:
-        queries: `(pieces, rows, head_dim)` and `(pieces, rows)`
-        key, value: `(pieces, keys, head_dim)`; mask: broadcast to `(pieces, rows, keys)`
-    """
-    weights = torch.bmm(queries.query, key.mT)
-    if mask is not None:
-        weights.add_(mask)
-    weights.sub_(queries.lse[..., None]).exp2_()
-    d_scores = torch.bmm(queries.d_output, value.mT)
-    d_scores.sub_(queries.delta[..., None]).mul_(weights)
-    return (
-        torch.bmm(d_scores, key),
-        torch.bmm(d_scores.mT, queries.query),
-        torch.bmm(weights.mT, queries.d_output),
-    )
+    def _scores(self, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two tensors of a shape, whose values are left from the last time."""
+        size = math.prod(shape)
+        if self.scratch[0].numel() < size:
+            self.scratch = [x.new_empty(size) for x in self.scratch]
+        weights, d_scores = (x[:size].view(shape) for x in self.scratch)
+        return weights, d_scores
 
 
 def _flat(x: torch.Tensor) -> torch.Tensor:

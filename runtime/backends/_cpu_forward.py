@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -61,36 +61,27 @@ class ForwardPass:
         self.output = query.new_empty(query.shape)
         self.lse = query.new_empty(query.shape[:-1], dtype=self.exact)
 
-    def run(self, prepared: Prepared, groups: Sequence[Heads], wide: Sequence[Heads]) -> None:
-        """Run all pieces of a layout, for all heads that follow it.
-
-        Args:
-            prepared: the pieces.
-            groups: the heads in small groups, whose tensors fit the cache.
-            wide: the same heads in large groups.
-        """
-        late = []
+    def run(self, prepared: Prepared, groups: Sequence[Heads]) -> None:
+        """Run all pieces of a layout, for all heads that follow it."""
         for heads in groups:
             for band, mask in prepared.bands():
-                self._band(heads, band, mask, prepared)
+                self._band(heads, band, mask)
             for shared, keys in prepared.shared():
-                if not shared.merges:
-                    self._fresh_shared(heads, slice(shared.first_row, shared.stop_row), keys)
+                rows = slice(shared.first_row, shared.stop_row)
+                if shared.merges:
+                    self._join_shared(heads, rows, keys)
+                else:
+                    self._fresh_shared(heads, rows, keys)
             of_heads = self._results(heads)
             for start, stop in prepared.pieces.bare.tolist():
                 of_heads.output[:, start:stop] = 0
                 of_heads.lse[:, start:stop] = -torch.inf
-            # Now, while the keys are in the cache; written later, over what others say.
-            late += [
-                (of_heads, torch.from_numpy(long.rows), self._long_rows(heads, long))
-                for long in prepared.pieces.long_rows
-            ]
         for chunk in prepared.chunks(self.query.shape[-1]):
-            for heads in wide:
+            for heads in groups:
                 self._chunk(heads, chunk)
-        for of_heads, rows, part in late:
-            of_heads.output.index_copy_(1, rows, part.output)
-            of_heads.lse.index_copy_(1, rows, part.lse)
+        for long in prepared.pieces.long_rows:
+            for heads in groups:
+                self._long_rows(heads, long)
 
     def _inputs(self, heads: Heads) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return heads.of_query(self.query), heads.of_key(self.key), heads.of_key(self.value)
@@ -111,24 +102,9 @@ class ForwardPass:
         """
         if mask is not None:
             mask = mask.to(self.exact).expand(*query.shape[:2], -1, -1)
-        if len(query) > 1:
-            return Part(*_fused(query, key, value, 0.0, False, attn_mask=mask, scale=self.scale))
-        # The result lies in memory as (first, rows, second, head_dim): with the units first it
-        # needs no turning.
-        output, lse = _fused(
-            query.transpose(0, 1),
-            key.transpose(0, 1),
-            value.transpose(0, 1),
-            0.0,
-            False,
-            attn_mask=None if mask is None else mask.transpose(0, 1),
-            scale=self.scale,
-        )
-        return Part(output.transpose(0, 1), lse.transpose(0, 1))
+        return Part(*_fused(query, key, value, 0.0, False, attn_mask=mask, scale=self.scale))
 
-    def _band(
-        self, heads: Heads, band: Band, mask: torch.Tensor | None, prepared: Prepared
-    ) -> None:
+    def _band(self, heads: Heads, band: Band, mask: torch.Tensor | None) -> None:
         query, key, value = self._inputs(heads)
         of_heads = self._results(heads)
         step = max(1, CHUNK_ELEMENTS // (len(query) * band.rows * query.shape[-1]))
@@ -140,16 +116,12 @@ class ForwardPass:
             first = band.first_row + start * band.rows
             rows = slice(first, first + units * band.rows)
             window = (band.first_key + start * band.rows, units, band.rows, band.num_keys)
-            few = torch.unflatten(query[:, rows], 1, (units, band.rows))
-            part = self._attend(few, sliding(key, *window), sliding(value, *window), mask)
-            part = part.silenced(silent).flat()
-            for own, keys in _by_shared(rows, prepared):
-                own_part = part.rows(slice(own.start - first, own.stop - first))
-                if keys is None:
-                    of_heads.output[:, own] = own_part.output
-                    of_heads.lse[:, own] = own_part.lse
-                else:
-                    self._with_shared(heads, own, own_part, keys)
+            query_, output, lse = (
+                torch.unflatten(x[:, rows], 1, (units, band.rows)) for x in (query, *of_heads)
+            )
+            part = self._attend(query_, sliding(key, *window), sliding(value, *window), mask)
+            output.copy_(part.output)
+            lse.copy_(part.silenced(silent).lse)
 
     def _fresh_shared(self, heads: Heads, rows: slice, keys: torch.Tensor) -> None:
         query, key, value = self._inputs(heads)
@@ -158,28 +130,26 @@ class ForwardPass:
         of_heads.output[:, rows] = part.output[:, 0]
         of_heads.lse[:, rows] = part.lse[:, 0]
 
-    def _with_shared(self, heads: Heads, rows: slice, parts: Part, keys: torch.Tensor) -> None:
-        """Write a result joined by a few more keys: cheaper here than as a second result."""
+    def _join_shared(self, heads: Heads, rows: slice, keys: torch.Tensor) -> None:
+        """Join what some rows have read so far with a few more keys."""
         query, key, value = self._inputs(heads)
-        of_rows = self._results(heads).rows(rows)
-        for number, (part, part_lse) in enumerate(zip(*parts, strict=True)):
-            few_keys = key[number, keys].to(self.exact) * self.scale
-            few_values = value[number, keys].to(self.exact)
-            own = query[number, rows].to(self.exact)
-            # The result so far takes part as one more key, whose score is its lse.
-            scores = part_lse.new_empty(len(keys) + 1, len(part))
-            torch.mm(few_keys, own.t(), out=scores[:-1])
-            scores[-1] = part_lse
-            weights = torch.softmax(scores, 0)
+        few_keys, few_values = (x.index_select(1, keys).to(self.exact) for x in (key, value))
+        # What was read so far takes part as one more key, whose score is its lse.
+        few_keys = torch.nn.functional.pad(few_keys * self.scale, (0, 0, 0, 1))
+        step = max(1, CHUNK_ELEMENTS // (len(query) * max(query.shape[-1], len(keys))))
+        for start in range(rows.start, rows.stop, step):
+            some = slice(start, min(start + step, rows.stop))
+            output, lse = self._results(heads).rows(some)
+            scores = torch.bmm(few_keys, query[:, some].to(self.exact).mT)
+            scores[:, -1] = lse
+            weights = torch.softmax(scores, 1)
             # The lse by way of the largest weight, for it cannot underflow.
-            torch.sub(scores.amax(0), weights.amax(0).log_(), out=of_rows.lse[number])
-            output = of_rows.output[number]
+            torch.sub(scores.amax(1), weights.amax(1).log_(), out=lse)
+            of_new, of_old = weights[:, :-1].mT, weights[:, -1, :, None]
             if output.dtype == self.exact:
-                torch.mul(part, weights[-1, :, None], out=output)
-                output.addmm_(weights[:-1].t(), few_values)
+                output.mul_(of_old).baddbmm_(of_new, few_values)
             else:
-                joined = torch.mm(weights[:-1].t(), few_values)
-                output.copy_(joined.addcmul_(part, weights[-1, :, None]))
+                output.copy_(torch.bmm(of_new, few_values).addcmul_(output, of_old))
 
     def _chunk(self, heads: Heads, chunk: Chunk) -> None:
         query, key, value = self._inputs(heads)
@@ -198,11 +168,12 @@ class ForwardPass:
         of_heads.output.index_copy_(1, rows, part.output)
         of_heads.lse.index_copy_(1, rows, part.lse)
 
-    def _long_rows(self, heads: Heads, long: LongRows) -> Part:
-        """The result for the long rows: each thread takes some of the keys."""
+    def _long_rows(self, heads: Heads, long: LongRows) -> None:
+        """Compute the long rows, over what others say: each thread takes some of the keys."""
         query, key, value = self._inputs(heads)
         allowed = long_mask(long)
-        few = query.index_select(1, torch.from_numpy(long.rows))[:, None]
+        rows = torch.from_numpy(long.rows)
+        few = query.index_select(1, rows)[:, None]
         length = long.stop_key - long.first_key
         even = length // _LONG_SPLIT * _LONG_SPLIT
         parts = []
@@ -225,22 +196,10 @@ class ForwardPass:
         scores = torch.cat([part.lse for part in parts], 1)
         weights = torch.softmax(scores, 1)[..., None]
         values = torch.cat([part.output for part in parts], 1).to(weights.dtype)
+        of_heads = self._results(heads)
         output = (weights * values).sum(1).to(query.dtype)
-        return Part(output, torch.logsumexp(scores, 1))
-
-
-def _by_shared(rows: slice, prepared: Prepared) -> Iterator[tuple[slice, torch.Tensor | None]]:
-    """Cut rows of a band where the list of shared keys that join it changes."""
-    start = rows.start
-    for part, keys in prepared.shared():
-        if not part.merges or part.stop_row <= start or part.first_row >= rows.stop:
-            continue
-        if start < part.first_row:
-            yield slice(start, part.first_row), None
-        start = min(part.stop_row, rows.stop)
-        yield slice(max(part.first_row, rows.start), start), keys
-    if start < rows.stop:
-        yield slice(start, rows.stop), None
+        of_heads.output.index_copy_(1, rows, output)
+        of_heads.lse.index_copy_(1, rows, torch.logsumexp(scores, 1))
 
 
 def _merged(old: Part, new: Part) -> Part:

@@ -16,16 +16,17 @@ from attnloom.runtime.cut_bands import RowsOfBand
 from attnloom.runtime.pieces import Band, Gathered, LongRows, Pieces, SharedKeys
 from attnloom.runtime.plan import PlanLayout
 
-# Measured with `bench/cpu.py`: PyTorch's fused attention computes 32 queries at a time below 192,
-# then 64, then 256 from 768 on; larger units are faster for each pair, but compute more pairs.
+# Measured. PyTorch's fused attention computes 32 queries at a time below 192, then 64, then 256 from
+# 768 on; larger units are faster for each pair, but compute more pairs. Products of matrices like
+# large units, and these write the gradients of the keys less often.
 _FORWARD_ROWS: RowsOfBand = (
     (16, 0.9), (32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06), (768, 1.12), (1024, 1.12),
 )  # fmt: skip
-_BACKWARD_ROWS: RowsOfBand = ((32, 0.6), (64, 0.9), (128, 1.0), (256, 1.05))
+_BACKWARD_ROWS: RowsOfBand = ((32, 0.65), (64, 0.88), (128, 1.0), (256, 1.05))
 
-CHUNK_ELEMENTS = 1 << 18
-"""Elements of the largest tensor made for one chunk of a piece: small enough for the cache, and
-for the allocator to keep (fresh memory costs more than the work on it)."""
+CHUNK_ELEMENTS = 1 << 22
+"""Elements of the largest tensor made for one chunk of a piece. Larger chunks cost more memory, and
+smaller ones more meetings of the threads, each of which waits for the slowest."""
 
 _TABLE_ELEMENTS = 1 << 24
 """Elements of a table of masks up to which it is kept as numbers rather than as booleans."""
@@ -105,7 +106,7 @@ class Prepared:
         for part in self.pieces.gathered:
             num_keys = part.columns.shape[1] * self.pieces.block_n
             each = num_keys * max(head_dim, self.pieces.block_m)
-            step = max(1, 4 * CHUNK_ELEMENTS // each)
+            step = max(1, CHUNK_ELEMENTS // 4 // each)
             for start in range(0, len(part.first_rows), step):
                 yield self._chunk(part, slice(start, start + step))
 

@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 1 << 14
 """Queries, over all heads, that are worked on at once: few heads if long, many if short."""
 
 _HEADS_AT_ONCE = 8
-"""Heads that share the gathering of a chunk."""
+"""Heads that the forward pass works on at once, however long they are."""
 
 
 def refusal(device_type: str) -> str | None:
@@ -46,14 +46,11 @@ def forward(
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     batch, _, length, _ = query.shape
     choice = layout_of_head.expand(batch, -1).tolist()
-    few = max(1, _ROWS_AT_ONCE // length)
-    groups, wide = (
-        head_groups(choice, key.shape[1], len(layouts), at_once)
-        for at_once in (few, _HEADS_AT_ONCE)
-    )
+    at_once = max(_HEADS_AT_ONCE, _ROWS_AT_ONCE // length)
+    groups = head_groups(choice, key.shape[1], len(layouts), at_once)
     run = ForwardPass(query, key, value, scale)
-    for number, prepared in enumerate(prepare_forward(layouts, layout_of_head)):
-        run.run(prepared, groups[number], wide[number])
+    for prepared, own in zip(prepare_forward(layouts, layout_of_head), groups, strict=True):
+        run.run(prepared, own)
     if not is_finite(run.output):
         forward_again(query, key, value, run.output, run.lse, layouts, choice, scale)
     return run.output, run.lse
@@ -74,6 +71,8 @@ def backward(
     """The gradients of `query`, `key` and `value`, contiguous."""
     batch, _, length, _ = query.shape
     choice = layout_of_head.expand(batch, -1).tolist()
+    # Batched products want one step from piece to piece: of one head the windows are a view, and
+    # of several a copy, which is worth it for short ones only.
     groups = head_groups(choice, key.shape[1], len(layouts), max(1, _ROWS_AT_ONCE // length))
     d_output = d_output.contiguous()
     delta = (d_output.to(lse.dtype) * output.to(lse.dtype)).sum(-1) - d_lse
