@@ -208,7 +208,8 @@ def _no_tiles(tiles: _Tiles) -> _Tiles:
 
 def _emptied(tiles: _Tiles, candidate: Bools, used: Bools) -> Bools:
     """Which tiles have nothing left without the candidates' rows."""
-    touched = np.flatnonzero(candidate.any(1)[tiles.rows])
+    crowded = np.asarray(candidate.any(1))
+    touched = np.flatnonzero(crowded[tiles.rows])
     left = np.zeros(len(tiles.rows), dtype=np.bool_)
     left[touched] = ~(used[tiles.ids[touched]] & ~candidate[tiles.rows[touched]]).any(1)
     return left
