@@ -16,9 +16,9 @@ from attnloom.runtime.cut_bands import RowsOfBand
 from attnloom.runtime.pieces import Band, Gathered, LongRows, Pieces, SharedKeys
 from attnloom.runtime.plan import PlanLayout
 
-# Measured. PyTorch's fused attention computes 32 queries at a time below 192, then 64, then 256 from
-# 768 on; larger units are faster for each pair, but compute more pairs. Products of matrices like
-# large units, and these write the gradients of the keys less often.
+# Measured. PyTorch's fused attention computes 32 queries at a time below 192, then 64, and 256 from
+# 768 on: larger units are faster for each pair, but compute more pairs. Products of matrices like
+# large units too, and these write the gradients of the keys less often.
 _FORWARD_ROWS: RowsOfBand = (
     (16, 0.9), (32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06), (768, 1.12), (1024, 1.12),
 )  # fmt: skip

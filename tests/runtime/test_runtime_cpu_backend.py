@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -28,6 +32,9 @@ from attnloom.runtime.plan import Plan
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 LENGTHS = (1, 63, 100, 129, 300, 1000)
+TILES = (
+    (128, 128), (128, 64), (64, 128), (64, 64), (32, 16), (24, 12), (7, 7), (200, 100), (1, 1),
+)  # fmt: skip
 
 
 class Case:
@@ -47,7 +54,21 @@ def cases(draw: st.DrawFn) -> Case:
     if draw(st.booleans()):
         kv_len = query_len
     kv_heads, group, batch = (draw(st.integers(1, 2)) for _ in range(3))
-    tiles = draw(st.sampled_from([(128, 128), (128, 64), (64, 128), (64, 64), (32, 16)]))
+    tiles = draw(
+        st.sampled_from(
+            [
+                (128, 128),
+                (128, 64),
+                (64, 128),
+                (64, 64),
+                (32, 16),
+                (24, 12),
+                (7, 7),
+                (200, 100),
+                (1, 1),
+            ]
+        )
+    )
     kinds = draw(st.lists(relations(query_len, kv_len), min_size=1, max_size=3))
     rows = batch if draw(st.booleans()) else 1
     layout_of_head = st.lists(
@@ -100,6 +121,60 @@ def test_output_lse_and_gradients_are_as_exact_as_dense_attention(case: Case) ->
 @given(cases())
 def test_many_relations_are_as_exact_as_dense_attention(case: Case) -> None:
     check(case)
+
+
+@contextmanager
+def everything_in_small_chunks() -> Iterator[None]:
+    """Bounds so low that lengths of a few hundred meet them."""
+    backends = "attnloom.runtime.backends"
+    bounds = {
+        f"{backends}._cpu_forward": {"CHUNK_ELEMENTS": 1 << 12, "_LONG_SPLIT": 60},
+        f"{backends}._cpu_backward": {"_PAIRS": 1 << 11},
+        f"{backends}._cpu_pieces": {
+            "CHUNK_ELEMENTS": 1 << 14, "_KEPT_PAIRS": 0, "_TABLE_ELEMENTS": 0,
+        },
+        f"{backends}.cpu": {"_ROWS_AT_ONCE": 256, "_HEADS_AT_ONCE": 2},
+        "attnloom.runtime.cut": {"_MIN_SHARED": 2, "_MAX_LONG": 3},
+        "attnloom.runtime.cut_bands": {"MIN_BAND": 2},
+    }  # fmt: skip
+    with ExitStack() as stack:
+        for module, values in bounds.items():
+            stack.enter_context(patch.multiple(module, **values))
+        yield
+
+
+@settings(max_examples=50, **PROFILE)
+@given(cases())
+def test_small_chunks_are_as_exact_as_dense_attention(case: Case) -> None:
+    with everything_in_small_chunks():
+        check(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, **PROFILE)
+@given(cases())
+def test_many_small_chunks_are_as_exact_as_dense_attention(case: Case) -> None:
+    with everything_in_small_chunks():
+        check(case)
+
+
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize("chunks", [nullcontext, everything_in_small_chunks])
+def test_tiles_of_any_size(tiles: tuple[int, int], chunks: Any) -> None:
+    dense = np.stack(
+        [window(500, 500, 40, marks=range(3)), window(500, 500, 60, marks=[7, 300], causal=True)]
+    )[None]
+    with chunks():
+        check(case_of(dense, (1, 2, 500, 16), 1, torch.float32, tiles))
+
+
+@pytest.mark.parametrize("chunks", [nullcontext, everything_in_small_chunks])
+def test_band_in_which_some_queries_read_nothing(chunks: Any) -> None:
+    i, j = np.arange(1100)[:, None], np.arange(1100)
+    chunked = (i // 128 == j // 128) & (i % 128 < 100) & (i % 3 > 0)
+    with chunks():
+        check(case_of((chunked | (j < 2))[None, None], (1, 1, 1100, 16), 1))
+        check(case_of(chunked[None, None], (1, 1, 1100, 16), 1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -233,6 +308,24 @@ def test_junk_spreads_exactly_as_far_as_by_definition(data: st.DataObject) -> No
             equal_nan=True,
             msg=lambda m, n=name: f"{n}: {m}",
         )
+
+
+def test_junk_in_one_key_head_stays_there() -> None:
+    dense = window(300, 300, 40, marks=[0])[None, None].repeat(4, 1)
+    case = case_of(dense, (2, 4, 300, 16), 2)
+    clean = [x.detach() for x in case.tensors]
+    dirty = [x.clone() for x in clean]
+    dirty[1][1, 0, 77] = math.nan
+    wishes = wishes_for(clean[0], case.allowed)
+    attend = partial(attention, plan=case.plan, return_lse=True)
+    expected, got = results(attend, clean, wishes), results(attend, dirty, wishes)
+    touched = torch.zeros(2, 4, dtype=torch.bool)
+    touched[1, :2] = True
+    for name, x in got.items():
+        of_key = name in ("d_key", "d_value")
+        where = touched[:, ::2] if of_key else touched
+        assert torch.equal(x[~where], expected[name][~where])
+        assert not torch.equal(x[where], expected[name][where])
 
 
 def test_order_of_the_batch_does_not_matter() -> None:
