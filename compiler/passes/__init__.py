@@ -6,7 +6,7 @@ left out, and the plan is exact all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.dedupe import dedupe
@@ -57,10 +57,16 @@ def compile_region(
         region, start, stop, block_m, block_n, heads, model or CostModel(),
         apart="pack" not in without,
     )  # fmt: skip
+    *_, (_, last) = run_passes(draft, without)
+    return tuple(part.finished() for part in last.parts)
+
+
+def run_passes(draft: Draft, without: Collection[str] = ()) -> Iterator[tuple[str, Draft]]:
+    """The draft after each pass that is not left out, with the name of the pass."""
     for one in PASSES:
         if one.__name__ not in without:
             draft = one(draft)
-    return tuple(part.finished() for part in draft.parts)
+            yield one.__name__, draft
 
 
-__all__ = ["OPTIONAL", "PASSES", "CostModel", "Draft", "Part", "compile_region"]
+__all__ = ["OPTIONAL", "PASSES", "CostModel", "Draft", "Part", "compile_region", "run_passes"]

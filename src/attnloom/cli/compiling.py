@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from attnloom import Pattern
 from attnloom.cli.options import (
     Place,
     file_argument,
@@ -34,11 +35,17 @@ from attnloom.cli.output import (
     seconds,
     size,
 )
+from attnloom.compiler.bound import Bound
 from attnloom.compiler.layout import FULL, BlockLayout
+from attnloom.compiler.model import CostModel, predict
+from attnloom.compiler.passes import OPTIONAL, PASSES, Draft, Part, run_passes
+from attnloom.compiler.passes.draft import DraftPart
+from attnloom.compiler.tiles import TileRows
 from attnloom.grammar import parse
 from attnloom.grammar.syntax import Node
 
-STAGES = ("tree", "relation", "blocks", "plan")
+_PASSES = tuple(one.__name__ for one in PASSES)
+STAGES = ("tree", "relation", "blocks", *_PASSES, "plan")
 
 
 @click.command("compile")
@@ -49,8 +56,8 @@ STAGES = ("tree", "relation", "blocks", "plan")
     type=click.Choice(STAGES),
     default="plan",
     show_default=True,
-    help="The stage to print: the syntax tree, the relation of one head, its blocks, or the "
-    "figures of the whole plan.",
+    help="The stage to print: the syntax tree, the relation of one head, its blocks, what a pass "
+    "makes of it, or the figures of the whole plan.",
 )
 @click.option(
     "--block",
@@ -58,6 +65,19 @@ STAGES = ("tree", "relation", "blocks", "plan")
     default=128,
     show_default=True,
     help="Tokens on each side of a tile.",
+)
+@click.option(
+    "--without",
+    type=click.Choice(OPTIONAL),
+    multiple=True,
+    help="A pass to leave out, to see what it gains. Repeatable.",
+)
+@click.option(
+    "--head-dim",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Numbers in each head's query, for the prediction.",
 )
 @set_option
 @input_option
@@ -70,6 +90,8 @@ def compile_command(
     length: int,
     emit: str,
     block: int,
+    without: Sequence[str],
+    head_dim: int,
     settings: Sequence[str],
     inputs: Sequence[str],
     head: int,
@@ -78,27 +100,39 @@ def compile_command(
     layers: int | None,
     as_json: bool,
 ) -> None:
-    """Compile a pattern to blocks and print a stage of it.
+    """Compile a pattern to tiles and print a stage of it.
 
-    Reads, pairs and blocks are counted over all heads together.
+    Reads, pairs, blocks and tiles are counted over all heads together. Blocks are those of the grid
+    in which the pattern is worked on, before packing; tiles are what is computed.
 
     \b
     Example: attnloom compile longformer -n 65536 --heads 12
              attnloom compile bigbird -n 1024 --emit blocks
+             attnloom compile local --set reach=512 -n 65536 --without schedule
     """
     where = place(head, heads, layer, layers)
     pattern = load_pattern(file, settings)
     values = read_inputs(pattern, inputs, length)
     bound = pattern.bind(length, inputs=values, **where.bound)
     start = time.perf_counter()
-    layouts, layout_of_head = pattern.layouts(length, inputs=values, block=block, **where.all_heads)
+    plans, plan_of_head = pattern.parts(
+        length, inputs=values, block=block, without=without, **where.all_heads
+    )
     elapsed = time.perf_counter() - start
+    of_heads = [plans[index] for index in plan_of_head[0].tolist()]
+    figures = _figures(pattern, length, values, bound, plans, of_heads, where)
+    model = CostModel()
     facts = {
         "pattern": pattern.name,
         "n": length,
         "memory": bound.memory,
         "parameters": {name: _plain(value) for name, value in pattern.params.items()},
-        **_figures(layouts, layout_of_head[0].tolist(), where),
+        "heads": where.heads,
+        "layer": where.layer,
+        "block": block,
+        "without": list(without),
+        **figures,
+        "predicted": _prediction(of_heads, model, figures, bound.length, head_dim),
         "seconds": elapsed,
     }
 
@@ -109,8 +143,14 @@ def compile_command(
     elif emit == "relation":
         stage["relation"] = bound.describe()
     elif emit == "blocks":
+        layouts, layout_of_head = pattern.layouts(
+            length, inputs=values, block=block, **where.all_heads
+        )
         layout = layouts[layout_of_head[0, where.head]]
         stage["rows"] = [list(row) for row in _block_rows(layout)]
+    elif emit in _PASSES:
+        stage["pass"] = emit
+        stage["parts"] = _after_pass(emit, bound, block, where, without)
 
     if as_json:
         print_json({"ok": True, "diagnostics": [], **facts, **stage})
@@ -119,42 +159,93 @@ def compile_command(
     elif emit == "blocks":
         for index, row in enumerate(stage["rows"]):
             print_text(f"{index:>6}: {_runs(row)}")
+    elif emit in _PASSES:
+        for index, part in enumerate(stage["parts"]):
+            print_text(f"part {index}", style="bold")
+            print_facts({name: str(value) for name, value in part.items()})
     else:
         print_text("\n".join(stage[emit]))
 
 
+# --- figures -------------------------------------------------------------------------------------
+
+
 def _figures(
-    layouts: Sequence[BlockLayout], layout_of_head: Sequence[int], where: Place
+    pattern: Pattern,
+    length: int,
+    values: dict[str, Any],
+    bound: Bound,
+    plans: Sequence[tuple[Part, ...]],
+    of_heads: Sequence[tuple[Part, ...]],
+    where: Place,
 ) -> dict[str, Any]:
-    """The figures of a layer, counted over its heads; equal heads share a layout in memory."""
-    per_head = [layouts[index] for index in layout_of_head]
-    reads = [layout.reads() for layout in layouts]
-    total_reads = sum(reads[index] for index in layout_of_head)
-    pairs = sum(layout.query_len * layout.kv_len for layout in per_head)
-    tiles = {
-        "full": sum(layout.num_full for layout in per_head),
-        "partial": sum(layout.num_partial for layout in per_head),
-        "empty": sum(layout.num_empty for layout in per_head),
-    }
+    """The figures of a layer, counted over its heads; equal heads share a plan in memory."""
+    known: dict[int, int] = {}
+    reads = 0
+    for head, parts in enumerate(of_heads):
+        if id(parts) not in known:
+            at = {**where.bound, "head": head}
+            known[id(parts)] = pattern.reads(length, inputs=values, **at)
+        reads += known[id(parts)]
+    pairs = bound.length**2 * len(of_heads)
+    full, partial, total = (
+        sum(part.blocks[at] for parts in of_heads for part in parts) for at in range(3)
+    )
     return {
-        "heads": where.heads,
-        "layer": where.layer,
-        "block": layouts[0].block_m,
-        "reads": total_reads,
+        "reads": reads,
         "pairs": pairs,
-        "density": total_reads / pairs,
-        "blocks": {**tiles, "total": sum(tiles.values())},
-        "unique_masks": sum(layout.num_masks for layout in layouts),
-        "layouts": len(layouts),
-        "plan_bytes": sum(layout.num_bytes for layout in layouts),
+        "density": reads / pairs,
+        "blocks": {
+            "full": full,
+            "partial": partial,
+            "empty": total - full - partial,
+            "total": total,
+        },
+        "tiles": _tiles([part.forward for parts in of_heads for part in parts]),
+        "tiles_transposed": _tiles([part.transposed for parts in of_heads for part in parts]),
+        "orders": [part.order_name for part in of_heads[where.head]],
+        "unique_masks": sum(len(part.forward.masks) for parts in plans for part in parts),
+        "layouts": len(plans),
+        "plan_bytes": sum(part.num_bytes for parts in plans for part in parts),
+    }
+
+
+def _tiles(halves: Sequence[TileRows]) -> dict[str, int]:
+    return {
+        "executed": sum(half.num_tiles for half in halves),
+        "full": sum(half.num_full for half in halves),
+        "partial": sum(half.num_partial for half in halves),
+        "gathered": sum(half.num_gathered for half in halves),
+        "items": sum(len(half.items) for half in halves),
+    }
+
+
+def _prediction(
+    of_heads: Sequence[tuple[Part, ...]],
+    model: CostModel,
+    figures: dict[str, Any],
+    length: int,
+    head_dim: int,
+) -> dict[str, Any]:
+    found = predict(
+        of_heads, model, reads=figures["reads"], length=length, head_dim=head_dim
+    )  # fmt: skip
+    return {
+        "model": model.name,
+        "head_dim": head_dim,
+        **dataclasses.asdict(found),
+        "speedup": found.speedup,
+        "dense_is_better": found.is_dense_better,
     }
 
 
 def _print_figures(facts: dict[str, Any]) -> None:
-    blocks = facts["blocks"]
-    computed = blocks["full"] + blocks["partial"]
+    blocks, tiles, turned = facts["blocks"], facts["tiles"], facts["tiles_transposed"]
+    grid = blocks["full"] + blocks["partial"]
     memory = f" + {facts['memory']} memory" if facts["memory"] else ""
     parameters = ", ".join(f"{name}={value}" for name, value in facts["parameters"].items())
+    predicted = facts["predicted"]
+    orders = ", ".join(dict.fromkeys(facts["orders"]))
     print_facts(
         {
             "pattern": facts["pattern"] + (f" ({parameters})" if parameters else ""),
@@ -162,14 +253,80 @@ def _print_figures(facts: dict[str, Any]) -> None:
             "heads": f"{facts['heads']}, layer {facts['layer']}",
             "reads": f"{number(facts['reads'])} of {number(facts['pairs'])} pairs "
             f"({percent(facts['density'])})",
-            "blocks": f"{number(computed)} of {number(blocks['total'])} computed "
-            f"({percent(computed / blocks['total'])}), tiles of {facts['block']}: "
+            "order": orders,
+            "blocks": f"{number(grid)} of {number(blocks['total'])} in use "
+            f"({percent(grid / blocks['total'])}), tiles of {facts['block']}: "
             f"{number(blocks['full'])} full, {number(blocks['partial'])} partial",
+            "tiles": f"{_tile_line(tiles)}; backward {number(turned['executed'])}",
             "masks": f"{number(facts['unique_masks'])} different, in {facts['layouts']} layout(s)",
             "plan": size(facts["plan_bytes"]),
+            "predicted": _predicted_line(predicted),
             "compiled in": seconds(facts["seconds"]),
         }
     )
+
+
+def _tile_line(tiles: dict[str, int]) -> str:
+    kinds = ("full", "partial", "gathered")
+    listed = ", ".join(f"{number(tiles[kind])} {kind}" for kind in kinds if tiles[kind])
+    return f"{number(tiles['executed'])} computed ({listed})" if listed else "none computed"
+
+
+def _predicted_line(predicted: dict[str, Any]) -> str:
+    if predicted["dense_is_better"]:
+        return "dense attention is faster"
+    factor = predicted["speedup"] or 0.0
+    wasted = predicted["flops"] / predicted["useful_flops"] if predicted["useful_flops"] else 1.0
+    return f"{factor:.3g} times as fast as dense, {wasted:.2f} times the pairs' own work"
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def _after_pass(
+    name: str, bound: Bound, block: int, where: Place, without: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The parts of one head after a pass."""
+    draft = Draft(
+        bound.region, -bound.memory, bound.tokens, block, block, where.heads, CostModel(),
+        apart="pack" not in without,
+    )  # fmt: skip
+    for done, after in run_passes(draft, without):
+        draft = after
+        if done == name:
+            break
+    return [_draft_facts(part) for part in draft.parts]
+
+
+def _draft_facts(part: DraftPart) -> dict[str, Any]:
+    """What is known of a part so far."""
+    facts: dict[str, Any] = {
+        "order": part.order_name,
+        "region": ", ".join(_shown(leaf) for leaf in part.region.leaves()),
+    }
+    if part.order is not None:
+        facts["places"] = part.order.length
+    if part.layout is not None:
+        facts["full"], facts["partial"] = part.layout.num_full, part.layout.num_partial
+        facts["masks"] = part.layout.num_masks
+    if part.pairs is not None:
+        facts["listed pairs"] = len(part.pairs[0])
+    if part.wide:
+        facts["scattered tokens"] = sum(len(one.tokens) for one in part.wide)
+    for title, half in (("forward", part.forward), ("transposed", part.transposed)):
+        if half is not None:
+            facts[title] = (
+                f"{half.num_tiles} tiles ({half.num_full} full, {half.num_partial} partial, "
+                f"{half.num_gathered} gathered), {len(half.listed)} listed rows, "
+                f"{len(half.masks)} masks, {len(half.items)} items, {len(half.merges)} split rows"
+            )
+    return facts
+
+
+def _shown(leaf: object) -> str:
+    parts = getattr(leaf, "bands", None)
+    name = type(leaf).__name__
+    return f"{len(parts)} {name}" if parts is not None else name
 
 
 def _block_rows(layout: BlockLayout) -> Iterator[Iterator[tuple[int, str]]]:
