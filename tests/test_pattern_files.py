@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import attnloom
+from attnloom.cli.files import family, is_causal, title
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "patterns").glob("*.attn"))
 FAMILIES = (
@@ -42,3 +43,41 @@ def test_the_library_is_large() -> None:
     assert len(NAMES) >= 45
     families = {attnloom.load(name).doc.rsplit("Family: ")[-1].strip() for name in NAMES}
     assert families == set(FAMILIES)
+
+
+LIBRARY = Path(__file__).parents[1] / "docs" / "library.md"
+_TABLE = re.compile(r"(?<=<!-- patterns -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def table() -> str:
+    """All patterns by family, as a table of Markdown."""
+    rows = ["| pattern | family | causal | what it is |", "| --- | --- | --- | --- |"]
+    patterns = [attnloom.load(name) for name in NAMES]
+    for one in sorted(patterns, key=lambda one: (FAMILIES.index(family(one)), one.name)):
+        causal = "yes" if is_causal(one) else ""
+        rows.append(f"| `{one.name}` | {family(one)} | {causal} | {title(one)} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_table_of_the_library_is_made_from_the_files(update_golden: bool) -> None:
+    text = LIBRARY.read_text(encoding="utf-8")
+    if update_golden:
+        text = _TABLE.sub(lambda _: table(), text)
+        LIBRARY.write_text(text, encoding="utf-8")
+    found = _TABLE.search(text)
+    assert found
+    assert found[0] == table()
+
+
+def test_page_of_the_library_describes_every_family() -> None:
+    text = LIBRARY.read_text(encoding="utf-8")
+    described = re.search(r"\| family \| what.*?\n\n", text, re.DOTALL)
+    assert described
+    assert re.findall(r"^\| (\w+) \|", described[0], re.MULTILINE)[1:] == list(FAMILIES)
+
+
+def test_page_of_the_library_names_only_patterns_that_are_there() -> None:
+    compared = LIBRARY.read_text(encoding="utf-8").split("## Compared")[1].split("### Windows")[0]
+    named = {name for row in compared.split("\n") for name in re.findall(r"`(\w+)`", row)}
+    assert named <= set(NAMES)
+    assert len(named) >= 30

@@ -511,8 +511,8 @@ CASES = [
     *[
         case(
             "gemma3_vision", {"recent": 2},
-            lambda n, keys=keys: last(n, keys or n)
-            | (of_thirds(n) & (query(n) % 4 > 0) & (key(n) % 4 > 0)),
+            lambda n, keys=keys: (back(n) < (keys or n))
+            & (causal(n) | (of_thirds(n) & (query(n) % 4 > 0) & (key(n) % 4 > 0))),
             inputs=lambda n: {"picture": [t for t in range(n) if t % 4], "number": thirds(n)},
             layer=layer,
         )
