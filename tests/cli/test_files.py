@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import attnloom
 
 GOOD = "pattern p {\n    window(each_side=2)\n}\n"
@@ -114,3 +116,13 @@ def test_list_is_a_table_of_families_and_of_what_is_causal(run) -> None:
     assert "yes" not in found["longformer"].split()
     assert found["longformer"].endswith("arXiv:2004.05150)")
     assert "rows=false" in found["deepspeed_fixed"]
+
+
+@pytest.mark.parametrize("name", attnloom.bundled())
+def test_every_bundled_pattern_can_be_drawn(run, tmp_path: Path, name: str) -> None:
+    links = tmp_path / "links.json"
+    links.write_text(str([[]] * 24), encoding="utf-8")
+    values = {"tokens": "0..3", "segments": "lengths:10,14", "links": str(links)}
+    inputs = attnloom.load(name).inputs
+    words = [f"--input={key}={values[kind]}" for key, kind in inputs.items()]
+    assert "pairs (" in run("show", name, "-n", "24", *words).stdout
