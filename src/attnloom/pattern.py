@@ -30,12 +30,16 @@ from attnloom.compiler.vocabulary import INPUT_TYPES
 from attnloom.grammar import PatternError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
+    from attnloom.compiler.analysis.report import Report
     from attnloom.runtime.plan import Plan
 
 _PAIRS_AT_ONCE = 1 << 24
 _MOST_BLOCK = 1 << 16
+_MOST_LAYERS = 1 << 12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -385,6 +389,58 @@ class Pattern:
             layouts, chosen, memory=memory, device=device, description=description
         )
 
+    def analyze(
+        self,
+        n: int,
+        *,
+        heads: int = 1,
+        layers: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        element: int = 0,
+        pair: tuple[int, int] | None = None,
+        samples: int = 256,
+        note: Callable[[str], None] | None = None,
+    ) -> Report:
+        """How information flows: hops, hubs, bottlenecks, cost; see `docs/analysis.md`.
+
+        Every section of the report is worked out when it is first asked for.
+
+        Args:
+            n: tokens, memory tokens not counted.
+            heads: how many heads; those of a layer are united.
+            layers: how many layers. When not given, the pattern is repeated as often as is needed.
+            inputs: as in `bind`.
+            element: which batch element of the inputs.
+            pair: a source and a target, whose shortest route is wanted; memory tokens are negative.
+            samples: how many positions to search from where not all can be.
+            note: told in a few words what is worked out next.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, named in the message.
+            PatternError: the pattern has no meaning at this length, or asks for too much work; also
+                when a section is asked for.
+
+        >>> import attnloom
+        >>> report = attnloom.load("mistral").analyze(2**20)
+        >>> report.hops.worst, report.cost.cache.keys
+        (257, 4096)
+        """
+        from attnloom.compiler.analysis.figures import Pair
+        from attnloom.compiler.analysis.report import Options, Report
+        from attnloom.compiler.analysis.subject import Subject
+
+        where = _place(n, 0, 0, _integer("heads", heads, 1), None)
+        count = None if layers is None else _integer("layers", layers, 1, _MOST_LAYERS)
+        read = self._inputs(inputs, where["n"])
+        chosen = _integer("element", element, 0, (read.batch or 1) - 1)
+        subject = Subject(self._typed, where["n"], where["heads"], count, read.of(chosen))
+        ends = None
+        if pair is not None:
+            first, last = -subject.stack.memory, where["n"] - 1
+            ends = Pair(*(_integer("pair", end, first, last) for end in pair))
+        options = Options(pair=ends, samples=_integer("samples", samples, 2))
+        return Report(subject, options, note or _silent)
+
     def _inputs(self, inputs: Mapping[str, Any] | None, length: int) -> Inputs:
         if inputs is not None and not isinstance(inputs, Mapping):
             raise TypeError(f"inputs must be a mapping by name, got {type(inputs).__name__}")
@@ -404,6 +460,10 @@ class Pattern:
     def __repr__(self) -> str:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         return f"Pattern({self.name}({params}))" if params else f"Pattern({self.name})"
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 def _place(n: int, head: int, layer: int, heads: int | None, layers: int | None) -> dict[str, int]:
