@@ -19,6 +19,9 @@ from attnloom.runtime.pieces import Band, LongRows
 
 _LOG2_E = math.log2(math.e)
 
+_SHARED_SPLIT = 1 << 11
+"""Shared keys in one product; the rest of a chunk is queries."""
+
 _PAIRS = 1 << 21
 """Pairs of one chunk. Larger chunks leave the cache, and smaller ones mean more meetings of the
 threads, each of which waits for the slowest."""
@@ -133,18 +136,22 @@ class BackwardPass:
 
     def _shared(self, heads: Heads, queries: Queries, rows: slice, keys: torch.Tensor) -> None:
         queries = queries.map(heads.of_query)
-        key, value = (heads.of_key(x)[:, keys] for x in (self.key, self.value))
-        d_key, d_value = torch.zeros_like(key), torch.zeros_like(value)
-        step = max(1, _PAIRS // (len(key) * len(keys)))
-        for start in range(rows.start, rows.stop, step):
-            some = slice(start, min(start + step, rows.stop))
-            few = queries.map(lambda x: x[:, some])  # noqa: B023
-            d_query, more_key, more_value = self._gradients(few, key, value, None)
-            heads.of_query(self.d_query)[:, some].add_(d_query)
-            d_key += more_key
-            d_value += more_value
-        heads.of_key(self.d_key).index_add_(1, keys, d_key)
-        heads.of_key(self.d_value).index_add_(1, keys, d_value)
+        d_query = heads.of_query(self.d_query)
+        for some_keys in torch.split(keys, _SHARED_SPLIT):
+            key, value = (
+                heads.of_key(x).index_select(1, some_keys) for x in (self.key, self.value)
+            )
+            d_key, d_value = torch.zeros_like(key), torch.zeros_like(value)
+            step = max(1, _PAIRS // (len(key) * len(some_keys)))
+            for start in range(rows.start, rows.stop, step):
+                some = slice(start, min(start + step, rows.stop))
+                few = queries.map(lambda x: x[:, some])  # noqa: B023
+                more_query, more_key, more_value = self._gradients(few, key, value, None)
+                d_query[:, some].add_(more_query)
+                d_key += more_key
+                d_value += more_value
+            heads.of_key(self.d_key).index_add_(1, some_keys, d_key)
+            heads.of_key(self.d_value).index_add_(1, some_keys, d_value)
 
     def _chunk(self, heads: Heads, queries: Queries, chunk: Chunk, block_n: int) -> None:
         shape = (chunk.num_units, -1)

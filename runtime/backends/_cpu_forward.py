@@ -20,6 +20,9 @@ from attnloom.runtime.pieces import Band, LongRows
 # Unlike the public function it also gives the lse, by which pieces are merged.
 _fused = cast(Any, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default)
 
+_FEW_KEYS = 64
+"""Shared keys up to which plain products beat the fused attention, whose result must be merged."""
+
 _LONG_SPLIT = 2048
 """Keys of a long row that one thread takes in one go."""
 
@@ -68,10 +71,10 @@ class ForwardPass:
                 self._band(heads, band, mask)
             for shared, keys in prepared.shared():
                 rows = slice(shared.first_row, shared.stop_row)
-                if shared.merges:
-                    self._join_shared(heads, rows, keys)
+                if shared.merges and len(keys) <= _FEW_KEYS:
+                    self._join_few(heads, rows, keys)
                 else:
-                    self._fresh_shared(heads, rows, keys)
+                    self._shared(heads, rows, keys, shared.merges)
             of_heads = self._results(heads)
             for start, stop in prepared.pieces.bare.tolist():
                 of_heads.output[:, start:stop] = 0
@@ -123,15 +126,16 @@ class ForwardPass:
             output.copy_(part.output)
             lse.copy_(part.silenced(silent).lse)
 
-    def _fresh_shared(self, heads: Heads, rows: slice, keys: torch.Tensor) -> None:
+    def _shared(self, heads: Heads, rows: slice, keys: torch.Tensor, merges: bool) -> None:
         query, key, value = self._inputs(heads)
         part = self._attend(query[:, None, rows], key[:, None, keys], value[:, None, keys], None)
-        of_heads = self._results(heads)
-        of_heads.output[:, rows] = part.output[:, 0]
-        of_heads.lse[:, rows] = part.lse[:, 0]
+        of_rows = self._results(heads).rows(rows)
+        part = _merged(of_rows, part.flat()) if merges else part.flat()
+        of_rows.output.copy_(part.output)
+        of_rows.lse.copy_(part.lse)
 
-    def _join_shared(self, heads: Heads, rows: slice, keys: torch.Tensor) -> None:
-        """Join what some rows have read so far with a few more keys."""
+    def _join_few(self, heads: Heads, rows: slice, keys: torch.Tensor) -> None:
+        """Join what some rows have read so far with a few more keys: cheaper than by merging."""
         query, key, value = self._inputs(heads)
         few_keys, few_values = (x.index_select(1, keys).to(self.exact) for x in (key, value))
         # What was read so far takes part as one more key, whose score is its lse.
