@@ -68,7 +68,9 @@ def attention(
     A query that reads nothing gives output 0 and `lse = -inf`, with zero gradients. What a key or
     a value holds makes no difference to a query that does not read it, not even NaN. Two runs on
     one machine give the same bits, backward too. Differentiable once, in `query`, `key` and
-    `value`, through the output and through the lse. Under autocast the inputs are cast.
+    `value`, through the output and through the lse; any number of times with the backend
+    `"reference"`. Under autocast the inputs are cast. One graph under `torch.compile`, except with
+    `"reference"`; `torch.func.vmap` is not supported.
 
     Args:
         query: `(batch, heads, query_len, head_dim)`; the heads and the length are the plan's.
@@ -176,9 +178,9 @@ def _forward(
     scale: float,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    # The operator has its dtype from its arguments; autocast must not change it underway.
     if not len(query):
         return _forward_fake(query, key, value)
+    # The operator has its dtype from its arguments; autocast must not change it underway.
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         layouts = _unflatten(tiles, sizes)
         return backends.load(backend).forward(query, key, value, layouts, layout_of_head, scale)

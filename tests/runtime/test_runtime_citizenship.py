@@ -266,6 +266,13 @@ def test_functional_gradient_equals_that_of_autograd() -> None:
     assert torch.equal(got, expected)
 
 
+def test_vmap_is_refused_rather_than_wrong() -> None:
+    plan = plan_of(RELATIONS["window"])
+    query, key, value = (x.detach()[None] for x in inputs((1, 2, N, 16), 2, N, torch.float32))
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(lambda q, k, v: attention(q, k, v, plan))(query, key, value)
+
+
 def test_inputs_are_left_as_they_are() -> None:
     plan = plan_of(RELATIONS["window"])
     tensors = inputs((1, 2, N, 16), 2, N, torch.float32)

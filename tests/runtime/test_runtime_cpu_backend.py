@@ -107,6 +107,12 @@ def check(case: Case, scale: float | None = None) -> None:
     assert_as_good_as_dense(got, case.tensors, case.allowed, factor, wishes)
 
 
+def test_what_the_tests_call_fresh_memory_is_nan() -> None:
+    with fresh_memory_is_nan():
+        assert torch.empty(3).isnan().all()
+        assert torch.zeros(1, dtype=torch.bfloat16).new_empty(3).isnan().all()
+
+
 PROFILE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 
