@@ -337,9 +337,14 @@ def condition(expr: Expr, scope: Scope, view: View, at: At = None) -> bool:
         case Binary(operator="or", left=left, right=right):
             return condition(left, scope, view, at) or condition(right, scope, view, at)
         case Compare(operators=signs, operands=operands):
-            values = [number(one, scope, view, at) for one in operands]
-            links = zip(signs, values[:-1], values[1:], strict=True)
-            return all(COMPARISONS[sign](a, b) for sign, a, b in links)
+            # As in Python: what follows a comparison that does not hold need not have a value.
+            left = number(operands[0], scope, view, at)
+            for sign, operand in zip(signs, operands[1:], strict=True):
+                right = number(operand, scope, view, at)
+                if not COMPARISONS[sign](left, right):
+                    return False
+                left = right
+            return True
     raise AssertionError(expr)
 
 
@@ -936,14 +941,16 @@ def _prefix_of_body(statements: Sequence[Statement], scope: Scope, view: View) -
 
 def _prefix_of_rule(rule: Expr, scope: Scope, view: View, negated: bool = False) -> Prefix:
     """Joins of comparisons of `i`, and of upper bounds on `j` or `j - i`, with numbers."""
-    if not _mentions(rule, "ij"):
-        return (view.n if condition(rule, scope, view) != negated else 0,) * view.n
     match rule:
         case Unary(operator="not", operand=operand):
             return _prefix_of_rule(operand, scope, view, not negated)
         case Binary(operator="and" | "or" as sign, left=left, right=right):
-            sides = [_prefix_of_rule(side, scope, view, negated) for side in (left, right)]
-            return _joined(sides, all_of=(sign == "and") != negated)
+            sides = [side for side in (left, right) if _mentions(side, "ij")]
+            decided = [condition(side, scope, view) for side in (left, right) if side not in sides]
+            if (sign == "or") in decided:
+                return None
+            each = [_prefix_of_rule(side, scope, view, negated) for side in sides]
+            return _joined(each, all_of=(sign == "and") != negated)
         case Compare(operators=signs, operands=operands):
             links = zip(signs, pairwise(operands), strict=True)
             each = [
@@ -959,7 +966,7 @@ NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 def _joined(each: Sequence[Prefix], all_of: bool) -> Prefix:
     known = [one for one in each if one is not None]
-    if len(known) < len(each):
+    if not known or len(known) < len(each):
         return None
     choose = min if all_of else max
     return tuple(choose(row) for row in zip(*known, strict=True))
@@ -971,7 +978,8 @@ def _prefix_of_comparison(sign: str, left: Expr, right: Expr, scope: Scope, view
         return None
     by_i, by_j, rest = (x - y for x, y in zip(a, b, strict=True))
     is_upper = (by_j > 0 and sign in ("<", "<=")) or (by_j < 0 and sign in (">", ">="))
-    if not (by_j == 0 or (is_upper and by_i in (0, -by_j))):
+    is_of_i_alone = by_j == 0 and by_i != 0
+    if not (is_of_i_alone or (is_upper and by_i in (0, -by_j))):
         return None
     return tuple(
         sum(COMPARISONS[sign](by_i * i + by_j * j + rest, 0) for j in range(view.n))
