@@ -450,23 +450,27 @@ class _File:
         if condition is None:
             return None
         found = typed.Choice(place, condition, then, otherwise)
-        varying = _varying(condition)
+        varying = _varying(condition, scope)
         memory = next((one for one in _memories_of_choice(found)), None)
         if varying is not None and memory is not None:
             self._memory_varies(memory, varying)
         return found
 
-    def _memory_varies(self, memory: typed.Memory, varying: typed.Variable) -> None:
+    def _memory_varies(
+        self, memory: typed.Memory, varying: typed.Variable | typed.TokenInput
+    ) -> None:
+        of_input = isinstance(varying, typed.TokenInput)
+        all_of_them = "all batch elements" if of_input else "all heads and layers"
         self._problems.add(
             diagnostic(
                 "memory-varies",
                 memory.place,
-                "the number of memory tokens must be the same for all heads and layers",
+                f"the number of memory tokens must be the same for {all_of_them}",
                 f"here it depends on `{varying.name}`",
                 hints=["`when n > 4096 { ... }`, or a parameter, may change it"],
                 notes=[varying.place.note("this is what it depends on")],
                 found=varying.name,
-                expected=["one number for all heads and layers"],
+                expected=[f"one number for {all_of_them}"],
             )
         )
 
@@ -510,7 +514,7 @@ class _File:
         if slots is None or reads is None or is_read is None:
             return None
         found = typed.Memory(place, slots, reads, is_read)
-        varying = _varying(slots)
+        varying = _varying(slots, scope)
         if varying is not None:
             self._memory_varies(found, varying)
         return found
@@ -576,11 +580,21 @@ def _memories_of_choice(choice: typed.Choice) -> Iterator[typed.Memory]:
         yield from _memories(choice.otherwise)
 
 
-def _varying(node: typed.Node) -> typed.Variable | None:
-    """The head or layer that a number depends on, if it does."""
+def _varying(
+    node: typed.Node, scope: Scope, seen: set[str] | None = None
+) -> typed.Variable | typed.TokenInput | None:
+    """The head, layer or input that a number depends on, if it does; each parameter once."""
+    seen = set() if seen is None else seen
+    if isinstance(node, typed.TokenInput):
+        return node
     if isinstance(node, typed.Variable):
         return node if node.name in ("head", "layer") else None
-    return next((found for one in node.children if (found := _varying(one))), None)
+    parts: Sequence[typed.Node] = node.children
+    if isinstance(node, typed.Given):
+        default = scope.parameters[node.name].default
+        parts = () if default is None or node.name in seen else (default,)
+        seen.add(node.name)
+    return next((found for one in parts if (found := _varying(one, scope, seen))), None)
 
 
 def contracts_of(pattern: typed.Pattern) -> list[typed.Contract]:
