@@ -485,23 +485,23 @@ class Writer:
 
     def relation(self, place: Place, depth: int) -> Piece:
         self.room -= 1
-        choice = self.integer(0, 19)
-        if depth <= 0 or self.room <= 0 or choice <= 10:
+        choice = self.integer(0, 23)
+        if depth <= 0 or self.room <= 0 or choice <= 9:
             return self.primitive(place, depth)
-        if choice <= 14:
-            operator = self.pick(["|", "&", "-", "&"])
+        if choice <= 13:
+            operator = self.pick(["|", "&", "-", "|"])
             level = {"|": UNION, "&": INTERSECTION, "-": SUM}[operator]
             left, right = self.relation(place, depth - 1), self.relation(place, depth - 1)
             return self.joined(operator, level, left, right)
-        if choice == 15:
+        if choice == 14:
             one = self.relation(place, depth - 1)
             return Piece(f"~{self.within(one, SIGN)}", SIGN, needs=one.needs)
-        if choice == 16:
+        if choice == 15:
             one = self.relation(place, depth - 1)
             return Piece(f"transpose({one.text})", ATOM, needs=one.needs)
-        if choice == 17:
+        if choice <= 18:
             return self.blocks(place, depth)
-        if choice == 18:
+        if choice <= 21:
             return self.grid(place, depth)
         return self.call(place, depth)
 
@@ -640,10 +640,10 @@ class Writer:
         return self.arguments("neighborhood", given)
 
     def of_cells(self, place: Place) -> Piece:
-        kind = self.pick(["near", "row", "column", "tile", "neighborhood"])
+        kind = self.pick(["near", "row", "column", "tile", "neighborhood", "near"])
         axes: list[tuple[str | None, Piece]]
         if kind == "near":
-            count = 1 if self.one_in(2) else place.grid
+            count = place.grid if self.one_in(2) else 1
             axes = [(None, self.sized(place, 0, 3)) for _ in range(count)]
         elif kind == "tile":
             axes = [(None, self.sized(place, 1, 4)) for _ in range(place.grid)]
@@ -668,7 +668,7 @@ class Writer:
 
     def grid(self, place: Place, depth: int) -> Piece:
         shape = [self.sized(place, 1, 7) for _ in range(2)]
-        if self.one_in(3):
+        if self.one_in(2):
             shape.insert(0, self.sized(place, 1, 4))
         known = tuple(one for one in place.known if one.piece.needs.grid in (0, len(shape)))
         inside = self.body(replace(place, grid=len(shape), known=known), depth - 1)
@@ -690,13 +690,13 @@ class Writer:
         given: list[tuple[str | None, Piece]] = []
         by_name = self.integer(0, 2)
         for parameter in chosen.parameters:
-            if parameter.has_default and self.one_in(3):
+            if parameter.has_default and self.one_in(2):
                 by_name = 0
                 continue
             key = parameter.name if not by_name else None
             given.append((key, self.argument(parameter, place, depth)))
         needs = Needs(tokens=bool(chosen.inputs))
-        if not given and self.one_in(2):
+        if not given and not self.one_in(3):
             return Piece(chosen.name, ATOM, needs=needs)
         found = self.arguments(chosen.name, given)
         return replace(found, needs=found.needs | needs)
@@ -855,15 +855,14 @@ class Writer:
             declared.append(text)
         inputs: list[tuple[str, str]] = []
         extra: list[str] = []
-        for _ in self.some(0, 1) if self.one_in(2) else range(0):
-            for _ in self.some(1, 2):
-                kind = self.pick(["tokens", "segments", "links"])
-                given = self.fresh("given")
-                inputs.append((given, kind))
-                extra.append(f"input {given}: {kind}")
-                if kind == "tokens":
-                    known = Known(TOKENS, Piece(given, needs=Needs(tokens=True)))
-                    place = place.with_names([known])
+        for _ in self.some(1, 2) if self.one_in(3) else range(0):
+            kind = self.pick(["tokens", "segments", "links"])
+            given = self.fresh("given")
+            inputs.append((given, kind))
+            extra.append(f"input {given}: {kind}")
+            if kind == "tokens":
+                known = Known(TOKENS, Piece(given, needs=Needs(tokens=True)))
+                place = place.with_names([known])
         place = replace(place, inputs=tuple(inputs))
         if is_main and self.one_in(4):
             extra.append(self.memory(place))

@@ -165,6 +165,47 @@ def test_what_was_wrong_once_stays_right(text: str, n: int) -> None:
         check_program(program, block, n // 2)
 
 
+# Each was accepted once, and meant nothing.
+REFUSED = [
+    ("pattern p { grid(2, 3) { let a = near(1); blocks(2) { a } } }", "misplaced-name"),
+    ("pattern p { input q: tokens; let a = q; blocks(2) { global(a) } }", "misplaced-name"),
+    ("pattern p { input q: links; let a = links(q); blocks(2) { a } }", "misplaced-name"),
+    (
+        "pattern r { input q: tokens; global(q) }\npattern p { let a = r; blocks(2) { a } }",
+        "misplaced-name",
+    ),
+    (
+        "pattern r(t: tokens) { blocks(2) { global(t) } }\npattern p { input q: tokens; r(q) }",
+        "misplaced-name",
+    ),
+    ("pattern p(t: tokens = 5) { blocks(2) { global(t) } }", "position-outside"),
+    ("pattern p { input q: tokens; memory(count(q)); full }", "memory-varies"),
+    ("pattern p(k = head, m = k + k) { memory(m); full }", "memory-varies"),
+]
+
+
+@pytest.mark.parametrize(("text", "slug"), REFUSED)
+def test_what_means_nothing_is_refused(text: str, slug: str) -> None:
+    inputs = {}
+    if "input" in text:
+        inputs["q"] = [[0]] * 6 if "links" in text else [0]
+    with pytest.raises(attnloom.PatternError) as caught:
+        attnloom.parse(text).mask(6, inputs=inputs)
+    assert caught.value.diagnostics[0].slug == slug
+
+
+@pytest.mark.parametrize(
+    ("text", "params"),
+    [
+        ("pattern p(t: tokens = 0, k = count(t)) { full }", {"t": "0", "k": "count(t)"}),
+        ("pattern p(k = n // 2, m = k + 1, z = 4, y = z * 2) { full }",
+         {"k": "n // 2", "m": "k + 1", "z": 4, "y": 8}),
+    ],
+)  # fmt: skip
+def test_parameters_that_depend_on_the_length_are_shown(text: str, params: dict[str, Any]) -> None:
+    assert attnloom.parse(text).params == params
+
+
 # --- texts ---------------------------------------------------------------------------------------
 
 
