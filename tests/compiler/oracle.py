@@ -811,13 +811,15 @@ def _parameters(pattern: Pattern, given: Mapping[str, Named], scope: Scope, view
     names: dict[str, Named | int | bool | Given] = {}
     inner = replace(scope, names=names, in_grid=False)
     for one in pattern.parameters:
-        value = given.get(one.name)
-        if value is None:
-            assert one.default is not None
-            value = Named(one.default, inner)
-        kind = one.kind or {NUMBER: "int", CONDITION: "bool"}.get(
-            kind_of(value.value, value.scope), "tokens"
-        )
+        default = None if one.default is None else Named(one.default, inner)
+        value = given.get(one.name, default)
+        assert value is not None, one.name
+        kind = one.kind
+        if kind is None:
+            # A type that is omitted is that of the default.
+            assert default is not None
+            kinds = {NUMBER: "int", CONDITION: "bool", TOKENS: "tokens"}
+            kind = kinds[kind_of(default.value, inner)]
         if kind == "int":
             names[one.name] = number(value.value, value.scope, view)
         elif kind == "bool":
