@@ -15,7 +15,7 @@ import numpy as np
 from attnloom.compiler.layout import FULL
 
 if TYPE_CHECKING:
-    from attnloom.compiler.passes.draft import Part
+    from attnloom.compiler.parts import Part
     from attnloom.compiler.tiles import TileRows
 
 

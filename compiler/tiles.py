@@ -14,6 +14,9 @@ from attnloom.compiler.layout import FULL, BlockLayout
 NO_PLACE = -1
 """In lists of places: nothing stands here."""
 
+_AT_ONCE = 1 << 14
+"""Tiles that are counted at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class TileRows:
@@ -130,6 +133,48 @@ class TileRows:
             return gathered
         places = column * self.block_n + np.arange(self.block_n)
         return np.where(places < self.num_columns, places, NO_PLACE)
+
+    def _where(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each place its row of tiles, times `block_m`, plus its number in it."""
+        if not len(self.listed):
+            return places
+        flat = self.listed.reshape(-1)
+        order = np.argsort(flat, kind="stable")
+        found = order[np.minimum(np.searchsorted(flat[order], places), len(flat) - 1)]
+        return np.where(flat[found] == places, self.num_regular * self.block_m + found, places)
+
+    def reads_of(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs of some places: which of them each pair is of, and the place it meets."""
+        row, local = np.divmod(self._where(places), self.block_m)
+        starts = self.row_offsets[row]
+        counts = self.row_offsets[row + 1] - starts
+        number = np.repeat(np.arange(len(places)), counts)
+        tile = np.arange(len(number)) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        # FULL is -1, the last of all.
+        full = np.full((1, *self.masks.shape[1:]), 255, dtype=np.uint8)
+        bits = np.concatenate([self.masks, full])[self.mask_ids[tile], local[number]]
+        used, column = np.nonzero(
+            np.unpackbits(bits, axis=-1, count=self.block_n, bitorder="little")
+        )
+        met = self.columns[tile[used]].astype(np.int64) * self.block_n + column
+        listed = np.flatnonzero(met < 0)
+        met[listed] = self.gathered[-1 - self.columns[tile[used[listed]]], column[listed]]
+        return number[used], met
+
+    def row_counts(self) -> NDArray[np.int64]:
+        """How many pairs each place has, `(num_rows,)`."""
+        per_mask = np.bitwise_count(self.masks).sum(-1, dtype=np.int64)
+        per_mask = np.concatenate([per_mask, np.full((1, self.block_m), self.block_n)])
+        counts = np.zeros((len(self.row_offsets) - 1, self.block_m), dtype=np.int64)
+        rows = self.tile_rows()
+        for first in range(0, self.num_tiles, _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            np.add.at(counts, rows[some], per_mask[self.mask_ids[some]])
+        return counts.reshape(-1)[self._where(np.arange(self.num_rows))]
+
+    def places_used(self) -> NDArray[np.bool_]:
+        """Which places have a pair, `(num_rows,)`."""
+        return self.row_counts() > 0
 
     def to_dense(self) -> NDArray[np.bool_]:
         """Which pairs are computed, `(num_rows, num_columns)`; meant for small lengths."""

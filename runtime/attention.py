@@ -7,7 +7,6 @@ traced, compiled and checked without knowing anything about plans.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -15,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from attnloom.runtime import backends
 from attnloom.runtime.checks import Arguments, check_arguments, dtype_to_run, resolve_backend
-from attnloom.runtime.plan import Plan, PlanLayout
+from attnloom.runtime.plan import Plan
 
 _PLAN = "Tensor[] tiles, Tensor layout_of_head, int[] sizes, float scale, str backend"
 
@@ -100,9 +99,8 @@ def attention(
     if name == "reference":
         output, lse = _attend_reference(query, key, value, plan, factor)
     else:
-        tiles = [tensor for layout in plan.layouts for tensor in layout.tensors]
-        sizes = (plan.query_len, plan.kv_len, plan.block_m, plan.block_n)
-        output, lse = _apply(query, key, value, factor, name, sizes, plan.layout_of_head, *tiles)
+        tensors, sizes = plan.operands(name)
+        output, lse = _apply(query, key, value, factor, name, sizes, plan.layout_of_head, *tensors)
     return (output, lse) if return_lse else output
 
 
@@ -127,7 +125,7 @@ class _Attention(torch.autograd.Function):
         value: torch.Tensor,
         scale: float,
         backend: str,
-        sizes: tuple[int, int, int, int],
+        sizes: tuple[int, ...],
         layout_of_head: torch.Tensor,
         *tiles: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,15 +157,6 @@ class _Attention(torch.autograd.Function):
 _apply = cast(Any, _Attention).apply
 
 
-def _unflatten(tiles: Sequence[torch.Tensor], sizes: Sequence[int]) -> tuple[PlanLayout, ...]:
-    """The layouts of a plan, from the arguments of an operator."""
-    query_len, kv_len, block_m, block_n = sizes
-    return tuple(
-        PlanLayout(query_len, kv_len, block_m, block_n, *tiles[start : start + 4])
-        for start in range(0, len(tiles), 4)
-    )
-
-
 def _forward(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -182,8 +171,9 @@ def _forward(
         return _forward_fake(query, key, value)
     # The operator has its dtype from its arguments; autocast must not change it underway.
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        layouts = _unflatten(tiles, sizes)
-        return backends.load(backend).forward(query, key, value, layouts, layout_of_head, scale)
+        return backends.load(backend).forward(
+            query, key, value, tiles, layout_of_head, sizes, scale
+        )
 
 
 def _forward_fake(
@@ -212,7 +202,7 @@ def _backward(
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         return backends.load(backend).backward(
             d_output, d_lse, query, key, value, output, lse,
-            _unflatten(tiles, sizes), layout_of_head, scale,
+            tiles, layout_of_head, sizes, scale,
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Cuts a block layout into pieces that dense kernels run well; NumPy enters, NumPy leaves.
+"""Cuts tile rows into pieces that dense kernels run well; NumPy enters, NumPy leaves.
 
 Bands go first, for they are the cheapest; then the long rows and the shared keys that would spoil
-the rest; what is left is gathered. See `attnloom.runtime.pieces`.
+the rest; what is left is gathered, and so is what the plan itself has gathered. Rows that the plan
+lists are long rows. See `attnloom.runtime.pieces`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from attnloom.compiler.layout import BlockLayout
+from attnloom.compiler.tiles import NO_PLACE, TileRows
 from attnloom.runtime.cut_bands import RowsOfBand, take_bands
-from attnloom.runtime.cut_gathered import choose_blocks, gather
+from attnloom.runtime.cut_gathered import choose_blocks, gather, gather_lists
 from attnloom.runtime.pieces import Bools, Ints, LongRows, Pieces, SharedKeys
 from attnloom.runtime.tiles import Tiles, ranges
 
@@ -23,28 +25,55 @@ _MAX_LONG = 64
 """Long rows in one piece."""
 
 
-def cut(layout: BlockLayout, *, rows_of_band: RowsOfBand) -> Pieces:
-    """Cut a layout into pieces.
+def cut(rows: TileRows, *, rows_of_band: RowsOfBand) -> Pieces:
+    """Cut tile rows into pieces.
 
     Args:
-        layout: what to cut.
+        rows: what to cut.
         rows_of_band: for bands, the sizes of units to choose from, each with the relative speed at
             which a pair is computed in units of this size.
     """
+    layout = _grid(rows)
     tiles = Tiles(layout)
     totals = tiles.row_counts()
     covered = np.zeros(layout.num_query_blocks, dtype=np.bool_)
     bands = tuple(take_bands(tiles, covered, rows_of_band))
-    long_rows = tuple(_take_long_rows(tiles, totals))
+    long_rows = (*_listed_rows(rows), *_take_long_rows(tiles, totals))
     shared = tuple(_take_shared(tiles, covered))
     block_m, block_n = choose_blocks(tiles)
     gathered, masks = gather(tiles, covered, block_m, block_n)
     reached = np.repeat(covered, layout.block_m // block_m)
     for part in gathered:
         reached[part.first_rows // block_m] = True
+    lists, list_masks = gather_lists(rows, reached.reshape(layout.num_query_blocks, -1))
+    for part in lists:
+        first = part.first_rows // layout.block_m
+        reached.reshape(layout.num_query_blocks, -1)[first] |= not part.merges
     bare = np.minimum(ranges(~reached) * block_m, layout.query_len)
     bare = bare[bare[:, 0] < bare[:, 1]]
-    return Pieces(bands, shared, gathered, long_rows, bare, block_m, block_n, masks)
+    return Pieces(bands, shared, bare, (*gathered, *lists), long_rows, (masks, list_masks))
+
+
+def _grid(rows: TileRows) -> BlockLayout:
+    """The tiles that are neither gathered nor of listed rows."""
+    inside = np.flatnonzero(rows.columns[: rows.row_offsets[rows.num_regular]] >= 0)
+    counts = np.bincount(rows.tile_rows()[inside], minlength=rows.num_regular)
+    return BlockLayout(
+        rows.num_rows, rows.num_columns, rows.block_m, rows.block_n,
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows.columns[inside], rows.mask_ids[inside], rows.masks,
+    )  # fmt: skip
+
+
+def _listed_rows(rows: TileRows) -> Iterator[LongRows]:
+    """The listed rows, which are theirs alone here as there."""
+    for own in rows.listed:
+        places = own[own != NO_PLACE].astype(np.int64)
+        for start in range(0, len(places), _MAX_LONG):
+            some = np.sort(places[start : start + _MAX_LONG])
+            reads = np.zeros((len(some), rows.num_columns), dtype=np.bool_)
+            reads[rows.reads_of(some)] = True
+            yield _long(some, reads)
 
 
 def _take_long_rows(tiles: Tiles, totals: Ints) -> Iterator[LongRows]:
@@ -77,10 +106,14 @@ def _long_rows(tiles: Tiles, rows: Ints) -> LongRows:
         dense[place, tiles.columns[own]] = np.unpackbits(
             bits, axis=-1, count=layout.block_n, bitorder="little"
         )
-    flat = dense.reshape(len(rows), -1)[:, : layout.kv_len]
-    used = np.flatnonzero(flat.any(0))
-    first, stop = int(used[0]), int(used[-1]) + 1
-    inside = flat[:, first:stop]
+    return _long(rows, dense.reshape(len(rows), -1)[:, : layout.kv_len])
+
+
+def _long(rows: Ints, reads: Bools) -> LongRows:
+    """Rows that read what `(rows, keys)` says."""
+    used = np.flatnonzero(reads.any(0))
+    first, stop = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+    inside = reads[:, first:stop]
     mask = None if inside.all() else np.packbits(inside, axis=-1, bitorder="little")
     return LongRows(rows, first, stop, mask)
 

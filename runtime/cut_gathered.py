@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from attnloom.compiler.tiles import TileRows
 from attnloom.runtime.pieces import Bools, Gathered, Ints
 from attnloom.runtime.tiles import Tiles
 
@@ -52,7 +53,8 @@ def gather(
     """Everything that is left, as lists of blocks.
 
     Returns:
-        The pieces, and the masks that their `mask_ids` point to; see `Pieces.masks`.
+        The pieces, and the masks that their `mask_ids` point to: those of blocks, then one that is
+        full and one that is empty.
     """
     layout = tiles.layout
     tall, wide = layout.block_m // block_m, layout.block_n // block_n
@@ -127,8 +129,57 @@ def _units(
         yield Gathered(
             numbers[own] * block_m,
             columns[index],
+            masks.shape[2],
+            0,
             own_ids,
             silent if silent.any() else None,
             is_full=not partial[head],
             merges=bool(merges[head]),
         )
+
+
+def gather_lists(rows: TileRows, reached: Bools) -> tuple[tuple[Gathered, ...], Bools]:
+    """The tiles of regular rows that the plan has gathered, by how many a row has.
+
+    Args:
+        rows: the plan's tile rows.
+        reached: which queries have a result, `(num_rows_of_tiles, parts of a row)`. Where only some
+            parts have one, the others must be given one that is empty before these pieces run.
+
+    Returns:
+        The pieces, and the masks that their `mask_ids` point to.
+    """
+    full: Bools = np.ones((1, rows.block_m, rows.block_n), dtype=np.bool_)
+    used = np.flatnonzero(rows.columns[: rows.row_offsets[rows.num_regular]] < 0)
+    if not len(used):
+        return (), full[:0]
+    ids, which = np.unique(rows.mask_ids[used], return_inverse=True)
+    packed = np.concatenate([rows.masks, np.packbits(full, axis=-1, bitorder="little")])[ids]
+    bits = np.unpackbits(packed, axis=-1, count=rows.block_n, bitorder="little")
+    masks = bits.astype(np.bool_)
+    reads: Bools = np.any(masks, axis=2)
+    is_full: Bools = np.all(masks, axis=(1, 2))
+    which = which.reshape(-1)
+    places = np.maximum(rows.gathered[-1 - rows.columns[used]], 0).astype(np.int64)
+    numbers, starts, counts = np.unique(
+        rows.tile_rows()[used], return_index=True, return_counts=True
+    )
+    has_result: Bools = np.any(reached[numbers], axis=1)
+    found = []
+    for count, merges in sorted({*zip(counts.tolist(), has_result.tolist(), strict=True)}):
+        own = np.flatnonzero((counts == count) & (has_result == merges))
+        tile = starts[own][:, None] + np.arange(count)
+        silent: Bools = ~np.any(reads[which[tile]], axis=1)
+        found.append(
+            Gathered(
+                numbers[own] * rows.block_m,
+                places[tile].reshape(len(own), -1),
+                1,
+                1,
+                which[tile],
+                silent if silent.any() else None,
+                is_full=bool(is_full[which[tile]].all()),
+                merges=merges,
+            )
+        )
+    return tuple(found), masks

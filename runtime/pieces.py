@@ -67,16 +67,21 @@ class SharedKeys:
 class Gathered:
     """Units of `block_m` queries, each with a list of blocks of `block_n` keys of its own.
 
-    Query `first_rows[u] + i` reads key `columns[u, t]*block_n + j` where
-    `masks[mask_ids[u, t]][i, j]`; sizes and masks are those of the `Pieces`.
+    Query `first_rows[u] + i` reads key `k` of its list where the masks `mask_ids[u]` of table
+    `table` of the `Pieces`, one beside the other, say so at `[i, k]`. Places of the list that no
+    query reads may hold any key.
 
     Shapes:
-        first_rows: `(num_units,)`, ascending; columns, mask_ids: `(num_units, width)`
+        first_rows: `(num_units,)`, ascending; columns: `(num_units, width)`
+        mask_ids: `(num_units, num_masks)`
         silent: `(num_units, block_m)`, the queries that read no key here; `None` when all do.
     """
 
     first_rows: Ints
     columns: Ints
+    block_n: int
+    """Keys of a column: the list is of `columns[u, t]*block_n + j`."""
+    table: int
     mask_ids: Ints
     silent: Bools | None
     is_full: bool
@@ -105,22 +110,22 @@ class Pieces:
     """A layout, cut. Run in the order of the fields.
 
     Shapes:
-        bare: `(num_ranges, 2)`: half-open ranges of queries that no piece but `long_rows` covers.
-        masks: `(num_masks, block_m, block_n)` of the gathered blocks; last but one is full, last
-            is empty.
+        bare: `(num_ranges, 2)`: half-open ranges of queries that have no result so far, and get an
+            empty one.
+        tables: masks of the gathered blocks, each `(num_masks, block_m, block_n)`.
     """
 
     bands: tuple[Band, ...]
     shared: tuple[SharedKeys, ...]
+    bare: Ints
     gathered: tuple[Gathered, ...]
     long_rows: tuple[LongRows, ...]
-    bare: Ints
-    block_m: int
-    block_n: int
-    masks: Bools
+    tables: tuple[Bools, ...]
 
     @property
     def num_gathered_pairs(self) -> int:
         """Pairs in the gathered blocks, read or not."""
-        blocks = sum(part.columns.size for part in self.gathered)
-        return blocks * self.block_m * self.block_n
+        return sum(
+            part.columns.size * part.block_n * self.tables[part.table].shape[1]
+            for part in self.gathered
+        )

@@ -5,117 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from attnloom.compiler.layout import FULL, BlockLayout
+from attnloom.compiler.layout import BlockLayout
+from attnloom.compiler.parts import HeadLayout
+from attnloom.runtime import backends
 
 
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """The array as a tensor, sharing its memory where NumPy allows writing."""
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+class Operands(NamedTuple):
+    """A plan as the arguments of an operator: tensors on its device, and integers."""
 
-
-@dataclass(frozen=True, eq=False)
-class PlanLayout:
-    """A `BlockLayout` as tensors. See there for the meaning and the shapes of the fields."""
-
-    query_len: int
-    kv_len: int
-    block_m: int
-    block_n: int
-    row_offsets: torch.Tensor
-    column_indices: torch.Tensor
-    mask_ids: torch.Tensor
-    masks: torch.Tensor
-
-    @classmethod
-    def from_layout(cls, layout: BlockLayout, device: torch.device | str = "cpu") -> PlanLayout:
-        """The layout on a device. On the CPU the tensors share the layout's memory."""
-        return cls(
-            layout.query_len,
-            layout.kv_len,
-            layout.block_m,
-            layout.block_n,
-            _tensor(layout.row_offsets).to(device),
-            _tensor(layout.column_indices).to(device),
-            _tensor(layout.mask_ids).to(device),
-            _tensor(layout.masks).to(device),
-        )
-
-    def to(self, device: torch.device | str) -> PlanLayout:
-        """The same layout on another device."""
-        moved = (tensor.to(device) for tensor in self.tensors)
-        return PlanLayout(self.query_len, self.kv_len, self.block_m, self.block_n, *moved)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Without what is made on demand.
-        sizes = self.query_len, self.kv_len, self.block_m, self.block_n
-        return PlanLayout, (*sizes, *self.tensors)
-
-    @property
-    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.row_offsets, self.column_indices, self.mask_ids, self.masks
-
-    @property
-    def num_query_blocks(self) -> int:
-        return -(-self.query_len // self.block_m)
-
-    @property
-    def num_kv_blocks(self) -> int:
-        return -(-self.kv_len // self.block_n)
-
-    @cached_property
-    def block_layout(self) -> BlockLayout:
-        """The layout as NumPy arrays; they share the memory of tensors on the CPU."""
-        arrays = (tensor.cpu().numpy() for tensor in self.tensors)
-        return BlockLayout(self.query_len, self.kv_len, self.block_m, self.block_n, *arrays)
-
-    @cached_property
-    def transposed(self) -> PlanLayout:
-        """The layout of the transposed matrix (rows are keys), made on first use."""
-        return PlanLayout.from_layout(self.block_layout.transpose(), self.row_offsets.device)
-
-    @cached_property
-    def reads(self) -> int:
-        """The number of pairs that are read."""
-        if not len(self.masks):
-            return len(self.column_indices) * self.block_m * self.block_n
-        return self.block_layout.reads()
-
-    def row_of_tiles(self, number: int) -> tuple[slice, torch.Tensor, torch.Tensor]:
-        """The queries of a row of tiles, the keys of its tiles, and who reads what.
-
-        Returns:
-            The range of queries, the keys in ascending order, and bool `(queries, keys)`.
-        """
-        start, stop = self.row_offsets[number : number + 2].tolist()
-        first = number * self.block_m
-        rows = slice(first, min(first + self.block_m, self.query_len))
-        within = torch.arange(self.block_n, device=self.row_offsets.device)
-        keys = self.column_indices[start:stop, None].long() * self.block_n + within
-        mask_ids = self.mask_ids[start:stop].long()
-        reads = within.new_ones(stop - start, self.block_m, self.block_n, dtype=torch.bool)
-        partial = mask_ids != FULL
-        packed = self.masks[mask_ids[partial]]
-        shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
-        bits = (packed[..., None] >> shifts & 1).bool().flatten(-2)
-        reads[partial] = bits[..., : self.block_n]
-        exist = keys.flatten() < self.kv_len
-        by_query = reads.transpose(0, 1).flatten(1)[: rows.stop - first]
-        return rows, keys.flatten()[exist], by_query[:, exist]
-
-    def to_dense(self) -> torch.Tensor:
-        """The matrix itself, bool `(query_len, kv_len)`; for small lengths."""
-        dense = self.masks.new_zeros(self.query_len, self.kv_len, dtype=torch.bool)
-        for number in range(self.num_query_blocks):
-            rows, keys, reads = self.row_of_tiles(number)
-            dense[rows, keys] = reads
-        return dense
+    tensors: tuple[torch.Tensor, ...]
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,15 +44,22 @@ class Plan:
         layout_of_head: int64 `(batch or 1, num_heads)`
     """
 
-    layouts: tuple[PlanLayout, ...]
+    layouts: tuple[HeadLayout, ...]
     layout_of_head: torch.Tensor
     memory: int = 0
     description: Mapping[str, object] = field(default_factory=dict)
+    _operands: dict[str, Operands] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        # Made now, for in a graph there is no time: nothing but kernels may run.
+        name = backends.choose(self.device.type)
+        if backends.is_operator(name):
+            self.operands(name)
 
     @classmethod
     def from_layouts(
         cls,
-        layouts: Sequence[BlockLayout],
+        layouts: Sequence[BlockLayout | HeadLayout],
         layout_of_head: ArrayLike,
         *,
         memory: int = 0,
@@ -170,8 +82,11 @@ class Plan:
         choice = np.asarray(layout_of_head)
         _check_layouts(layouts, choice, memory)
         return cls(
-            tuple(PlanLayout.from_layout(layout, device) for layout in layouts),
-            _tensor(choice.astype(np.int64)).to(device),
+            tuple(
+                HeadLayout.of(layout) if isinstance(layout, BlockLayout) else layout
+                for layout in layouts
+            ),
+            torch.from_numpy(choice.astype(np.int64)).to(device),
             memory,
             dict(description or {}),
         )
@@ -180,8 +95,15 @@ class Plan:
         """The plan on a device; itself when it is already there."""
         if torch.device(device) == self.device:
             return self
-        moved = tuple(layout.to(device) for layout in self.layouts)
-        return Plan(moved, self.layout_of_head.to(device), self.memory, self.description)
+        return Plan(self.layouts, self.layout_of_head.to(device), self.memory, self.description)
+
+    def operands(self, backend: str) -> Operands:
+        """The plan as a backend wants it, made once."""
+        found = self._operands.get(backend)
+        if found is None:
+            found = backends.load(backend).operands(self.layouts, self.layout_of_head)
+            self._operands[backend] = found
+        return found
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plan:
         return self  # immutable, so a copied model may share it
@@ -226,13 +148,17 @@ class Plan:
 
     def to_dense(self) -> torch.Tensor:
         """The relation, bool `(batch or 1, num_heads, query_len, kv_len)`; for small lengths."""
-        matrices = torch.stack([layout.to_dense() for layout in self.layouts])
-        return matrices[self.layout_of_head]
+        matrices = np.stack([layout.to_dense() for layout in self.layouts])
+        return torch.from_numpy(matrices).to(self.device)[self.layout_of_head]
 
-    def _heads(self) -> Iterator[tuple[PlanLayout, int]]:
-        """Each layout with the number of (batch element, head) pairs that follow it."""
-        counts = torch.bincount(self.layout_of_head.flatten(), minlength=len(self.layouts))
-        return zip(self.layouts, counts.tolist(), strict=True)
+    @cached_property
+    def _uses(self) -> tuple[int, ...]:
+        """How many (batch element, head) pairs follow each layout."""
+        counts = torch.bincount(self.layout_of_head.flatten().cpu(), minlength=len(self.layouts))
+        return tuple(counts.tolist())
+
+    def _heads(self) -> Iterator[tuple[HeadLayout, int]]:
+        return zip(self.layouts, self._uses, strict=True)
 
     @cached_property
     def reads(self) -> int:
@@ -247,28 +173,32 @@ class Plan:
     @cached_property
     def num_full(self) -> int:
         """Full tiles, summed over the heads and the rows of `layout_of_head`."""
-        return sum(int((layout.mask_ids == FULL).sum()) * count for layout, count in self._heads())
+        return sum(layout.num_full * count for layout, count in self._heads())
 
-    @cached_property
+    @property
     def num_partial(self) -> int:
-        """Partial tiles, summed likewise."""
+        """Tiles with a mask, summed likewise."""
         return self.num_tiles - self.num_full
 
     @cached_property
+    def num_gathered(self) -> int:
+        """Tiles with listed keys, full or not, summed likewise."""
+        return sum(layout.num_gathered * count for layout, count in self._heads())
+
+    @cached_property
     def num_tiles(self) -> int:
-        """Tiles that are computed, summed likewise."""
-        return sum(len(layout.column_indices) * count for layout, count in self._heads())
+        """Tiles that are computed in the forward pass, summed likewise."""
+        return sum(layout.num_tiles * count for layout, count in self._heads())
 
     @property
     def num_bytes(self) -> int:
-        """Bytes held on the device, without transposed layouts, which are made on demand."""
-        return self.layout_of_head.nbytes + sum(
-            tensor.nbytes for layout in self.layouts for tensor in layout.tensors
-        )
+        """Bytes of the layouts, for the forward and the backward pass."""
+        return self.layout_of_head.nbytes + sum(layout.num_bytes for layout in self.layouts)
 
     def __repr__(self) -> str:
-        blocks = self.layouts[0].num_query_blocks * self.layouts[0].num_kv_blocks
+        blocks = -(-self.query_len // self.block_m) * -(-self.kv_len // self.block_n)
         every = blocks * self.layout_of_head.numel()
+        packed = f", {self.num_gathered} gathered" if self.num_gathered else ""
         lengths = (
             f"{self.query_len}"
             if self.query_len == self.kv_len
@@ -280,7 +210,7 @@ class Plan:
             f"{self.num_heads} heads" + (f", batch {self.batch_size}" if self.batch_size else ""),
             f"{len(self.layouts)} layout{'s' * (len(self.layouts) != 1)}",
             f"{self.num_tiles} of {every} tiles of {self.block_m}x{self.block_n} "
-            f"({self.num_full} full, {self.num_partial} partial)",
+            f"({self.num_full} full, {self.num_partial} partial{packed})",
             f"density {self.density:.4g}",
             f"{self.num_bytes / 1024:.1f} KiB on {self.device}",
         ]
@@ -296,14 +226,15 @@ def _described(description: Mapping[str, object]) -> Iterator[str]:
         yield from (f"{name}={value}" for name, value in params.items())
 
 
-def _check_layouts(layouts: Sequence[BlockLayout], choice: NDArray[Any], memory: int) -> None:
+def _check_layouts(layouts: Sequence[object], choice: NDArray[Any], memory: int) -> None:
     """Raise unless the arguments of `Plan.from_layouts` fit together."""
     if not layouts:
         raise ValueError("layouts must hold at least one layout, got none")
     for layout in layouts:
-        if not isinstance(layout, BlockLayout):
-            raise TypeError(f"layouts must hold BlockLayouts, got {type(layout).__name__}")
-    first = layouts[0]
+        if not isinstance(layout, (BlockLayout, HeadLayout)):
+            found = type(layout).__name__
+            raise TypeError(f"layouts must hold BlockLayouts or HeadLayouts, got {found}")
+    first = cast(HeadLayout, layouts[0])
     if first.query_len < 1 or first.kv_len < 1:
         raise ValueError(
             f"layouts must have queries and keys, got {first.query_len} x {first.kv_len}"

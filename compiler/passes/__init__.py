@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from attnloom.compiler.model import CostModel
+from attnloom.compiler.parts import Part
 from attnloom.compiler.passes.dedupe import dedupe
-from attnloom.compiler.passes.draft import Draft, Part
+from attnloom.compiler.passes.draft import Draft
 from attnloom.compiler.passes.normalise import normalise
 from attnloom.compiler.passes.order import order
 from attnloom.compiler.passes.pack import pack

@@ -1,8 +1,7 @@
-"""What the passes hand to each other, and the part of a plan that comes out at the end."""
+"""What the passes hand to each other."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,38 +9,11 @@ import numpy as np
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.orders import Order
+from attnloom.compiler.parts import Part
 from attnloom.compiler.passes.wide import Wide
 from attnloom.compiler.regions import Region
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.tiles import TileRows
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A part of a head's pairs, which is worked on in an order of its own.
-
-    `order` gives the position at each place, counted from 0 with memory tokens included and -1 for
-    an empty place; `None` when places are positions. `blocks` counts the tiles of the grid of
-    places before packing: full, partial, and all.
-    """
-
-    order: np.ndarray | None
-    order_name: str
-    forward: TileRows
-    transposed: TileRows
-    blocks: tuple[int, int, int]
-
-    @property
-    def num_bytes(self) -> int:
-        order = 0 if self.order is None else self.order.nbytes
-        return order + self.forward.num_bytes + self.transposed.num_bytes
-
-    def fingerprint(self) -> bytes:
-        """A digest: equal parts, and in practice only those, have equal ones."""
-        digest = hashlib.sha256(self.forward.fingerprint() + self.transposed.fingerprint())
-        if self.order is not None:
-            digest.update(self.order.tobytes())
-        return digest.digest()
 
 
 @dataclass(frozen=True, eq=False)

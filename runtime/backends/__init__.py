@@ -4,9 +4,10 @@ A backend file offers `DTYPES`, the dtypes that it takes; `refusal(device_type)`
 cannot run on tensors of that device, or `None`; and either
 
 * `attend(query, key, value, plan, scale) -> (output, lse)`, made of differentiable operations, or
-* `forward(query, key, value, layouts, layout_of_head, scale) -> (output, lse)` and
-  `backward(d_output, d_lse, query, key, value, output, lse, layouts, layout_of_head, scale)
-  -> (d_query, d_key, d_value)`, which run inside one opaque operator.
+* `operands(layouts, layout_of_head) -> Operands`, a plan as tensors and integers, and, which run
+  inside one opaque operator, `forward(query, key, value, tensors, layout_of_head, sizes, scale)
+  -> (output, lse)` and `backward(d_output, d_lse, query, key, value, output, lse, tensors,
+  layout_of_head, sizes, scale) -> (d_query, d_key, d_value)`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Backend(Protocol):
     DTYPES: tuple[torch.dtype, ...]
     refusal: Callable[[str], str | None]
     attend: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    operands: Callable[..., Any]
     forward: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     backward: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
@@ -45,6 +47,11 @@ def load(name: str) -> Backend:
 def choose(device_type: str) -> str:
     """The backend that `"auto"` stands for, on tensors of a device; perhaps one that is absent."""
     return _AUTOMATIC.get(device_type, "reference")
+
+
+def is_operator(name: str) -> bool:
+    """Whether there is such a backend, and it runs inside an operator."""
+    return name in NAMES and hasattr(load(name), "operands")
 
 
 def problem(name: str, device_type: str, dtype_name: str) -> str | None:

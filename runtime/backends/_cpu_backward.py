@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from attnloom.runtime.backends._cpu_heads import Heads, chosen, sliding
+from attnloom.runtime.backends._cpu_heads import EVERY, Heads, chosen, sliding
 from attnloom.runtime.backends._cpu_pieces import Chunk, Prepared, additive, long_mask
+from attnloom.runtime.backends._cpu_plan import PreparedPart
 from attnloom.runtime.pieces import Band, LongRows
 
 _LOG2_E = math.log2(math.e)
@@ -53,34 +54,59 @@ class BackwardPass:
 
     Shapes, all contiguous:
         d_query: like `query`; key, value: `(batch, kv_heads, kv_len, head_dim)`
-        d_key, d_value: the same, filled up to `padded_len` keys, whole blocks
+        d_key, d_value: the same, filled up to whole tiles
     """
 
     def __init__(
-        self,
-        queries: Queries,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        padded_len: int,
+        self, queries: Queries, key: torch.Tensor, value: torch.Tensor, scale: float, block_n: int
     ) -> None:
+        self.queries, self.key, self.value, self.scale = queries, key, value, scale
+        self.block_n = block_n
+        self.d_query = torch.zeros_like(queries.query)
+        padded_len = -(-key.shape[2] // block_n) * block_n
+        padded = (*key.shape[:2], padded_len, key.shape[3])
+        self.d_key, self.d_value = (key.new_zeros(padded) for _ in range(2))
+        # Memory for scores, kept from chunk to chunk, for fresh memory costs more than the work.
+        self.scratch = [key.new_empty(0), key.new_empty(0)]
+
+    @classmethod
+    def of(
+        cls, queries: Queries, key: torch.Tensor, value: torch.Tensor, scale: float, block_n: int
+    ) -> BackwardPass:
+        """The pass for tensors of any dtype, with tiles of `block_n` keys."""
         exact = queries.lse.dtype
-        self.scale = scale
         queries = queries.map(lambda x: x.to(exact).contiguous())
-        self.queries = queries._replace(
+        queries = queries._replace(
             query=queries.query * (scale * _LOG2_E),
             # A query that reads nothing has no weights: exp2(-inf) rather than exp2(+inf).
             lse=(queries.lse * _LOG2_E).masked_fill_(queries.lse == -torch.inf, torch.inf),
         )
-        self.key, self.value = key.to(exact).contiguous(), value.to(exact).contiguous()
-        self.d_query = torch.zeros_like(self.queries.query)
-        padded = (*key.shape[:2], padded_len, key.shape[3])
-        self.d_key, self.d_value = (key.new_zeros(padded, dtype=exact) for _ in range(2))
-        # Memory for scores, kept from chunk to chunk, for fresh memory costs more than the work.
-        self.scratch = [self.key.new_empty(0), self.key.new_empty(0)]
+        key, value = key.to(exact).contiguous(), value.to(exact).contiguous()
+        return cls(queries, key, value, scale, block_n)
 
-    def run(self, prepared: Prepared, groups: Sequence[Heads]) -> None:
-        """Add up what the pieces of a layout give, for all heads that follow it."""
+    def run(self, parts: Sequence[PreparedPart], groups: Sequence[Heads]) -> None:
+        """Add up what the parts of a layout give, for all heads that follow it."""
+        for part in parts:
+            if part.order is None or part.places is None:
+                self.run_pieces(part.prepared, groups)
+                continue
+            for heads in groups:
+                self._part(heads, part.prepared, part.order, part.places)
+
+    def _part(
+        self, heads: Heads, prepared: Prepared, order: torch.Tensor, places: torch.Tensor
+    ) -> None:
+        """Add up what one part gives in an order of its own."""
+        queries = self.queries.map(lambda x: heads.of_query(x).index_select(1, order)[None])
+        key, value = (heads.of_key(x).index_select(1, order)[None] for x in (self.key, self.value))
+        inner = BackwardPass(queries, key, value, self.scale, self.block_n)
+        inner.run_pieces(prepared, [EVERY])
+        heads.of_query(self.d_query).add_(inner.d_query[0].index_select(1, places))
+        for total, own in ((self.d_key, inner.d_key), (self.d_value, inner.d_value)):
+            heads.of_key(total)[:, : len(places)].add_(own[0].index_select(1, places))
+
+    def run_pieces(self, prepared: Prepared, groups: Sequence[Heads]) -> None:
+        """Add up what the pieces of a part give that is in no order of its own."""
         queries, long_rows = self.queries, prepared.pieces.long_rows
         if long_rows:
             # Their rows are void elsewhere: no weights.
@@ -93,7 +119,7 @@ class BackwardPass:
                 self._shared(heads, queries, slice(shared.first_row, shared.stop_row), keys)
         for chunk in prepared.chunks(self.key.shape[-1]):
             for heads in groups:
-                self._chunk(heads, queries, chunk, prepared.pieces.block_n)
+                self._chunk(heads, queries, chunk)
         for long in long_rows:
             allowed = long_mask(long)
             for heads in groups:
@@ -153,7 +179,7 @@ class BackwardPass:
             heads.of_key(self.d_key).index_add_(1, some_keys, d_key)
             heads.of_key(self.d_value).index_add_(1, some_keys, d_value)
 
-    def _chunk(self, heads: Heads, queries: Queries, chunk: Chunk, block_n: int) -> None:
+    def _chunk(self, heads: Heads, queries: Queries, chunk: Chunk) -> None:
         shape = (chunk.num_units, -1)
         few = queries.map(lambda x: heads.of_query(x).index_select(1, chunk.rows))
         # Rows over the end were clipped to the last row, which must count once.
@@ -172,9 +198,9 @@ class BackwardPass:
         heads.of_query(self.d_query).index_add_(
             1, chunk.rows, d_query.reshape(num_heads, len(chunk.rows), -1)
         )
-        by_block = (num_heads, len(chunk.blocks), block_n, -1)
+        by_block = (num_heads, len(chunk.blocks), chunk.block_n, -1)
         for total, part in ((self.d_key, d_key), (self.d_value, d_value)):
-            blocks = torch.unflatten(heads.of_key(total), 1, (-1, block_n))
+            blocks = torch.unflatten(heads.of_key(total), 1, (-1, chunk.block_n))
             blocks.index_add_(1, chunk.blocks, part.reshape(by_block))
 
     def _long_rows(self, heads: Heads, long: LongRows, allowed: torch.Tensor | None) -> None:

@@ -8,13 +8,16 @@ not finite. Here such products are taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from attnloom.compiler.parts import Half, row_block
 from attnloom.runtime.backends._cpu_backward import Queries
 from attnloom.runtime.backends._cpu_heads import is_finite
-from attnloom.runtime.plan import PlanLayout
+
+_ROWS = 128
+"""Queries at a time."""
 
 
 def forward_again(
@@ -23,15 +26,15 @@ def forward_again(
     value: torch.Tensor,
     output: torch.Tensor,
     lse: torch.Tensor,
-    layouts: Sequence[PlanLayout],
+    layouts: Sequence[Sequence[Half]],
     choice: list[list[int]],
     scale: float,
 ) -> None:
-    """Compute again, in place, each head whose output is not finite."""
+    """Compute again, in place, each head whose output, query or key is not finite."""
     group = query.shape[1] // key.shape[1]
     for b, numbers in enumerate(choice):
         for h, number in enumerate(numbers):
-            if is_finite(output[b, h]):
+            if all(is_finite(x) for x in (output[b, h], query[b, h], key[b, h // group])):
                 continue
             q, k, v = (
                 x.to(lse.dtype) for x in (query[b, h], key[b, h // group], value[b, h // group])
@@ -46,7 +49,7 @@ def backward_again(
     queries: Queries,
     key: torch.Tensor,
     value: torch.Tensor,
-    layouts: Sequence[PlanLayout],
+    layouts: Sequence[Sequence[Half]],
     choice: list[list[int]],
     scale: float,
 ) -> None:
@@ -72,12 +75,16 @@ def backward_again(
 
 
 def _forward_head(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    halves: Sequence[Half],
+    scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output and lse of one head, `(length, head_dim)`, in float32 or float64."""
     output = torch.zeros_like(query)
     lse = query.new_full((len(query),), -torch.inf)
-    for rows, keys, reads in map(layout.row_of_tiles, range(layout.num_query_blocks)):
+    for rows, keys, reads in _row_blocks(halves, len(query)):
         scores = (query[rows] @ key[keys].mT * scale).masked_fill(~reads, -torch.inf)
         lse[rows] = torch.logsumexp(scores, -1)
         weights = torch.softmax(scores, -1).masked_fill(~reads, 0.0)
@@ -86,12 +93,12 @@ def _forward_head(
 
 
 def _backward_head(
-    queries: Queries, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
+    queries: Queries, key: torch.Tensor, value: torch.Tensor, halves: Sequence[Half], scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of one head, `(length, head_dim)`."""
     query, d_output, _, delta = queries
     d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
-    for rows, keys, reads in map(layout.row_of_tiles, range(layout.num_query_blocks)):
+    for rows, keys, reads in _row_blocks(halves, len(query)):
         scores = (query[rows] @ key[keys].mT * scale).masked_fill(~reads, -torch.inf)
         weights = torch.softmax(scores, -1).masked_fill(~reads, 0.0)
         d_scores = weights * (d_output[rows] @ value[keys].mT - delta[rows, None]) * scale
@@ -100,6 +107,16 @@ def _backward_head(
         d_key[keys] += weighted_sum(d_scores.mT, reads.mT, query[rows])
         d_value[keys] += weighted_sum(weights.mT, reads.mT, d_output[rows])
     return d_query, d_key, d_value
+
+
+def _row_blocks(
+    halves: Sequence[Half], length: int
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Some queries at a time, the keys they read, and who reads what."""
+    for first in range(0, length, _ROWS):
+        rows = slice(first, min(first + _ROWS, length))
+        keys, reads = row_block(halves, rows)
+        yield rows, torch.from_numpy(keys), torch.from_numpy(reads)
 
 
 def weighted_sum(

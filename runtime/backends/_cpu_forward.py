@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from attnloom.runtime.backends._cpu_heads import Heads, chosen, sliding
+from attnloom.runtime.backends._cpu_heads import EVERY, Heads, chosen, sliding
 from attnloom.runtime.backends._cpu_pieces import (
     CHUNK_ELEMENTS,
     Chunk,
@@ -15,6 +15,7 @@ from attnloom.runtime.backends._cpu_pieces import (
     additive,
     long_mask,
 )
+from attnloom.runtime.backends._cpu_plan import PreparedPart
 from attnloom.runtime.pieces import Band, LongRows
 
 # Unlike the public function it also gives the lse, by which pieces are merged.
@@ -64,8 +65,32 @@ class ForwardPass:
         self.output = query.new_empty(query.shape)
         self.lse = query.new_empty(query.shape[:-1], dtype=self.exact)
 
-    def run(self, prepared: Prepared, groups: Sequence[Heads]) -> None:
-        """Run all pieces of a layout, for all heads that follow it."""
+    def run(self, parts: Sequence[PreparedPart], groups: Sequence[Heads]) -> None:
+        """Run all parts of a layout, for all heads that follow it."""
+        if len(parts) == 1 and parts[0].order is None:
+            self.run_pieces(parts[0].prepared, groups)
+            return
+        for heads in groups:
+            of_heads = self._results(heads)
+            for number, part in enumerate(parts):
+                result = self._part(heads, part)
+                result = _merged(of_heads, result) if number else result
+                of_heads.output.copy_(result.output)
+                of_heads.lse.copy_(result.lse)
+
+    def _part(self, heads: Heads, part: PreparedPart) -> Part:
+        """The result of one part, worked out in its order, and brought back from there."""
+        query, key, value = (
+            (x if part.order is None else x.index_select(1, part.order))[None].contiguous()
+            for x in self._inputs(heads)
+        )
+        inner = ForwardPass(query, key, value, self.scale)
+        inner.run_pieces(part.prepared, [EVERY])
+        result = Part(inner.output[0], inner.lse[0])
+        return result if part.places is None else result.rows(part.places)
+
+    def run_pieces(self, prepared: Prepared, groups: Sequence[Heads]) -> None:
+        """Run all pieces of a part that is in no order of its own."""
         for heads in groups:
             for band, mask in prepared.bands():
                 self._band(heads, band, mask)
@@ -198,7 +223,8 @@ class ForwardPass:
             )
             parts.append(part.silenced(silent))
         scores = torch.cat([part.lse for part in parts], 1)
-        weights = torch.softmax(scores, 1)[..., None]
+        silent = (scores == -torch.inf).all(1, keepdim=True)
+        weights = torch.softmax(scores, 1).masked_fill_(silent, 0)[..., None]
         values = torch.cat([part.output for part in parts], 1).to(weights.dtype)
         of_heads = self._results(heads)
         output = (weights * values).sum(1).to(query.dtype)

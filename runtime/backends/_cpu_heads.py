@@ -26,6 +26,10 @@ class Heads(NamedTuple):
         return _joined(x[self.batch, self.kv_heads])
 
 
+EVERY = Heads(slice(None), slice(None), slice(None))
+"""All heads, of which no two share a key head."""
+
+
 def _joined(x: torch.Tensor) -> torch.Tensor:
     return x[0] if len(x) == 1 else x.view(-1, *x.shape[2:])
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from attnloom.compiler.tiles import TileRows
 from attnloom.runtime.cut import cut
 from attnloom.runtime.cut_bands import RowsOfBand
 from attnloom.runtime.pieces import Band, Gathered, LongRows, Pieces, SharedKeys
-from attnloom.runtime.plan import PlanLayout
-
-# Measured. PyTorch's fused attention computes 32 queries at a time below 192, then 64, and 256 from
-# 768 on: larger units are faster for each pair, but compute more pairs. Products of matrices like
-# large units too, and these write the gradients of the keys less often.
-_FORWARD_ROWS: RowsOfBand = (
-    (16, 0.9), (32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06), (768, 1.12), (1024, 1.12),
-)  # fmt: skip
-_BACKWARD_ROWS: RowsOfBand = ((32, 0.65), (64, 0.88), (128, 1.0), (256, 1.05))
 
 CHUNK_ELEMENTS = 1 << 22
 """Elements of the largest tensor made for one chunk of a piece. Larger chunks cost more memory, and
@@ -43,7 +34,7 @@ class Chunk:
         rows: `(num_units * block_m,)`, those beyond the last query clipped to it
         num_valid: how many rows are not clipped; they come first
         keys: `(num_units * num_keys,)`, clipped likewise, or the range of the only unit's keys
-        blocks: `(num_units * width,)`, the numbers of the key blocks
+        blocks: `(num_units * width,)`, the numbers of the blocks of `block_n` keys
         mask: `(num_units, block_m, num_keys)`, 0 or -inf
         silent: `(num_units * block_m,)`, the rows that read nothing here
     """
@@ -54,6 +45,7 @@ class Chunk:
     keys: torch.Tensor | slice
     blocks: torch.Tensor
     mask: torch.Tensor | None
+    block_n: int
     silent: torch.Tensor | None
     merges: bool
 
@@ -67,22 +59,24 @@ class Prepared:
     kv_len: int
     band_masks: tuple[torch.Tensor | None, ...]
     shared_keys: tuple[torch.Tensor, ...]
-    masks: torch.Tensor
+    tables: tuple[torch.Tensor, ...]
     kept: dict[int, tuple[Chunk, ...]] = field(default_factory=dict)
     """Chunks made before, by head_dim, where they are small enough to be kept."""
 
     @classmethod
-    def of(cls, layout: PlanLayout, rows_of_band: RowsOfBand) -> Prepared:
-        """Cut a layout, and make the tensors."""
-        pieces = cut(layout.block_layout, rows_of_band=rows_of_band)
-        masks = torch.from_numpy(pieces.masks)
+    def of(cls, rows: TileRows, rows_of_band: RowsOfBand) -> Prepared:
+        """Cut tile rows, and make the tensors."""
+        pieces = cut(rows, rows_of_band=rows_of_band)
+        tables = tuple(torch.from_numpy(table) for table in pieces.tables)
         return cls(
             pieces,
-            layout.query_len,
-            layout.kv_len,
+            rows.num_rows,
+            rows.num_columns,
             tuple(None if b.mask is None else additive(_tensor(b.mask)) for b in pieces.bands),
             tuple(torch.from_numpy(part.keys) for part in pieces.shared),
-            additive(masks) if masks.numel() <= _TABLE_ELEMENTS else masks,
+            tuple(
+                additive(table) if table.numel() <= _TABLE_ELEMENTS else table for table in tables
+            ),
         )
 
     def bands(self) -> Iterator[tuple[Band, torch.Tensor | None]]:
@@ -104,19 +98,21 @@ class Prepared:
 
     def _make_chunks(self, head_dim: int) -> Iterator[Chunk]:
         for part in self.pieces.gathered:
-            num_keys = part.columns.shape[1] * self.pieces.block_n
-            each = num_keys * max(head_dim, self.pieces.block_m)
+            num_keys = part.columns.shape[1] * part.block_n
+            each = num_keys * max(head_dim, self.tables[part.table].shape[1])
             step = max(1, CHUNK_ELEMENTS // 4 // each)
             for start in range(0, len(part.first_rows), step):
                 yield self._chunk(part, slice(start, start + step))
 
     def _chunk(self, part: Gathered, units: slice) -> Chunk:
-        block_m, block_n = self.pieces.block_m, self.pieces.block_n
+        table, block_n = self.tables[part.table], part.block_n
+        block_m = table.shape[1]
         first_rows, columns = part.first_rows[units], part.columns[units]
         rows = (first_rows[:, None] + np.arange(block_m)).reshape(-1)
         first, last = int(columns[0, 0]), int(columns[0, -1])
         keys: torch.Tensor | slice
-        is_range = len(columns) == 1 and last - first == columns.shape[1] - 1
+        # Keys that the plan lists are in any order.
+        is_range = part.table == 0 and len(columns) == 1 and last - first == columns.shape[1] - 1
         if is_range and (last + 1) * block_n <= self.kv_len:
             keys = slice(first * block_n, (last + 1) * block_n)
         else:
@@ -125,7 +121,7 @@ class Prepared:
         mask = None
         if not part.is_full:
             ids = torch.from_numpy(np.ascontiguousarray(part.mask_ids[units]))
-            tiles = self.masks[ids].transpose(1, 2).reshape(len(ids), block_m, -1)
+            tiles = table[ids].transpose(1, 2).reshape(len(ids), block_m, -1)
             mask = additive(tiles) if tiles.dtype == torch.bool else tiles
         return Chunk(
             len(columns),
@@ -134,6 +130,7 @@ class Prepared:
             keys,
             torch.from_numpy(columns.reshape(-1)),
             mask,
+            block_n,
             None if part.silent is None else _tensor(part.silent[units].reshape(-1)),
             part.merges,
         )
@@ -155,45 +152,3 @@ def additive(allowed: torch.Tensor) -> torch.Tensor:
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
-
-
-class _Cached(NamedTuple):
-    tiles: tuple[torch.Tensor, ...]
-    prepared: dict[RowsOfBand, tuple[Prepared, ...]]
-
-
-# By a tensor of the plan, which lives as long as the plan does: the operators know no plans.
-_cache: MutableMapping[torch.Tensor, _Cached] = WeakTensorKeyDictionary()
-
-
-def prepare_forward(
-    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor
-) -> tuple[Prepared, ...]:
-    """The pieces of a plan's layouts for the forward pass, made at the first call."""
-    return _prepare(layouts, layout_of_head, _FORWARD_ROWS)
-
-
-def prepare_backward(
-    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor
-) -> tuple[Prepared, ...]:
-    """The pieces of a plan's layouts for the backward pass, made at the first call."""
-    return _prepare(layouts, layout_of_head, _BACKWARD_ROWS)
-
-
-def _prepare(
-    layouts: Sequence[PlanLayout], layout_of_head: torch.Tensor, rows_of_band: RowsOfBand
-) -> tuple[Prepared, ...]:
-    tiles = tuple(tensor for layout in layouts for tensor in layout.tensors)
-    cached = _cache.get(layout_of_head)
-    if cached is None or not _same(cached.tiles, tiles):
-        cached = _cache[layout_of_head] = _Cached(tiles, {})
-    # Threads that meet here do the same work twice, and either result will do.
-    prepared = cached.prepared.get(rows_of_band)
-    if prepared is None:
-        prepared = tuple(Prepared.of(layout, rows_of_band) for layout in layouts)
-        cached.prepared[rows_of_band] = prepared
-    return prepared
-
-
-def _same(some: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...]) -> bool:
-    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))

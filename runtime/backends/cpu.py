@@ -14,8 +14,16 @@ from attnloom.runtime.backends._cpu_backward import BackwardPass, Queries
 from attnloom.runtime.backends._cpu_exact import backward_again, forward_again
 from attnloom.runtime.backends._cpu_forward import ForwardPass
 from attnloom.runtime.backends._cpu_heads import head_groups, is_finite
-from attnloom.runtime.backends._cpu_pieces import prepare_backward, prepare_forward
-from attnloom.runtime.plan import PlanLayout
+from attnloom.runtime.backends._cpu_plan import (
+    BACKWARD_ROWS,
+    FORWARD_ROWS,
+    halves_of,
+    operands,
+    prepare,
+)
+from attnloom.runtime.plan import Operands
+
+__all__ = ["DTYPES", "backward", "forward", "operands", "refusal"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -37,8 +45,9 @@ def forward(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    layouts: Sequence[PlanLayout],
+    tensors: Sequence[torch.Tensor],
     layout_of_head: torch.Tensor,
+    sizes: Sequence[int],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output, in the dtype of `query`, and the lse; see `attnloom.runtime.attention`."""
@@ -47,12 +56,15 @@ def forward(
     batch, _, length, _ = query.shape
     choice = layout_of_head.expand(batch, -1).tolist()
     at_once = max(_HEADS_AT_ONCE, _ROWS_AT_ONCE // length)
-    groups = head_groups(choice, key.shape[1], len(layouts), at_once)
+    plan = Operands(tuple(tensors), tuple(sizes))
+    prepared = prepare(plan, layout_of_head, FORWARD_ROWS)
+    groups = head_groups(choice, key.shape[1], len(prepared), at_once)
     run = ForwardPass(query, key, value, scale)
-    for prepared, own in zip(prepare_forward(layouts, layout_of_head), groups, strict=True):
-        run.run(prepared, own)
-    if not is_finite(run.output):
-        forward_again(query, key, value, run.output, run.lse, layouts, choice, scale)
+    for parts, own in zip(prepared, groups, strict=True):
+        run.run(parts, own)
+    # Also where the output is: scores of minus infinity count as masked in the fused attention.
+    if not all(is_finite(x) for x in (run.output, query, key)):
+        forward_again(query, key, value, run.output, run.lse, halves_of(plan), choice, scale)
     return run.output, run.lse
 
 
@@ -64,8 +76,9 @@ def backward(
     value: torch.Tensor,
     output: torch.Tensor,
     lse: torch.Tensor,
-    layouts: Sequence[PlanLayout],
+    tensors: Sequence[torch.Tensor],
     layout_of_head: torch.Tensor,
+    sizes: Sequence[int],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of `query`, `key` and `value`, contiguous."""
@@ -73,15 +86,16 @@ def backward(
     choice = layout_of_head.expand(batch, -1).tolist()
     # Batched products want one step from piece to piece: of one head the windows are a view, and
     # of several a copy, which is worth it for short ones only.
-    groups = head_groups(choice, key.shape[1], len(layouts), max(1, _ROWS_AT_ONCE // length))
+    plan = Operands(tuple(tensors), tuple(sizes))
+    prepared = prepare(plan, layout_of_head, BACKWARD_ROWS)
+    groups = head_groups(choice, key.shape[1], len(prepared), max(1, _ROWS_AT_ONCE // length))
     d_output = d_output.contiguous()
     delta = (d_output.to(lse.dtype) * output.to(lse.dtype)).sum(-1) - d_lse
     queries = Queries(query, d_output, lse, delta)
-    padded_len = layouts[0].num_kv_blocks * layouts[0].block_n
-    run = BackwardPass(queries, key, value, scale, padded_len)
-    for prepared, own in zip(prepare_backward(layouts, layout_of_head), groups, strict=True):
-        run.run(prepared, own)
+    run = BackwardPass.of(queries, key, value, scale, sizes[3])
+    for parts, own in zip(prepared, groups, strict=True):
+        run.run(parts, own)
     gradients = run.gradients(query.dtype, key.shape[2])
     if not all(is_finite(gradient) for gradient in gradients):
-        backward_again(*gradients, queries, key, value, layouts, choice, scale)
+        backward_again(*gradients, queries, key, value, halves_of(plan), choice, scale)
     return gradients

@@ -12,7 +12,8 @@ import torch
 from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
-from attnloom.runtime.plan import Plan, PlanLayout
+from attnloom.compiler.parts import HeadLayout, row_block
+from attnloom.runtime.plan import Plan
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -50,14 +51,15 @@ def attend(
 
 
 def _attend_head(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PlanLayout, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: HeadLayout, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of one head, `(length, head_dim)`, by chunks of queries."""
     # A row of zeros behind the last key: what the unused places of a short list point to.
     key, value = (torch.cat([x, x.new_zeros(1, x.shape[1])]) for x in (key, value))
     outputs, lses = [], []
-    for number in range(layout.num_query_blocks):
-        rows, keys, reads = layout.row_of_tiles(number)
+    halves = layout.halves
+    for rows in layout.row_blocks():
+        keys, reads = (torch.from_numpy(x).to(key.device) for x in row_block(halves, rows))
         most = max(1, int(reads.sum(1).max())) * query.shape[1]
         step = max(1, _CHUNK_ELEMENTS // most)
         for chunk, some in zip(*(torch.split(x, step) for x in (query[rows], reads)), strict=True):

@@ -22,6 +22,7 @@ from attnloom.compiler.inputs import Inputs, read_inputs
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_DENSE, MAX_LENGTH, TooLarge
 from attnloom.compiler.model import CostModel
+from attnloom.compiler.parts import HeadLayout
 from attnloom.compiler.passes import OPTIONAL, Part, compile_region
 from attnloom.compiler.problems import Problem
 from attnloom.compiler.settings import read_settings, read_tokens
@@ -352,9 +353,11 @@ class Pattern:
         heads: int = 1,
         layer: int = 0,
         layers: int | None = None,
-        block: int = 128,
+        block: int | tuple[int, int] = 128,
         device: torch.device | str = "cpu",
         inputs: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
+        model: CostModel | None = None,
     ) -> Plan:
         """The plan of a layer, to be executed by `attnloom.attention`.
 
@@ -363,9 +366,12 @@ class Pattern:
             heads: how many query heads.
             layer: which layer, from 0.
             layers: how many layers there are; `layer + 1` when not given.
-            block: tokens on each side of a tile.
+            block: queries and keys of a tile, or one number for both.
             device: where the plan will be executed.
             inputs: as in `bind`; a batch of inputs makes a plan for that batch.
+            without: passes of the block compiler to leave out, of
+                `attnloom.compiler.passes.OPTIONAL`; the results are the same.
+            model: what things cost; a large GPU when not given.
 
         Raises:
             TypeError, ValueError: an argument is wrong, named in the message.
@@ -373,9 +379,11 @@ class Pattern:
         """
         from attnloom.runtime.plan import Plan
 
-        layouts, chosen = self.layouts(
-            n, heads=heads, layer=layer, layers=layers, inputs=inputs, block=block
-        )
+        plans, chosen = self.parts(
+            n, heads=heads, layer=layer, layers=layers, inputs=inputs, block=block,
+            without=without, model=model,
+        )  # fmt: skip
+        layouts = [HeadLayout.of_parts(parts) for parts in plans]
         tokens = operator.index(n)
         memory = layouts[0].query_len - tokens
         description = {

@@ -40,7 +40,7 @@ WRONG: list[Case] = [
     (checks._not_plan, {"plan": "local"}, TypeError, "plan must be an attnloom Plan, got str"),
     (
         checks._not_plan, {"plan": PLAN.layouts[0]}, TypeError,
-        "plan must be an attnloom Plan, got PlanLayout",
+        "plan must be an attnloom Plan, got HeadLayout",
     ),
     (checks._not_number, {"scale": "1"}, TypeError, "scale must be a number or None, got str"),
     (checks._not_number, {"scale": True}, TypeError, "scale must be a number or None, got bool"),
@@ -181,7 +181,7 @@ def test_right_call_passes_every_check() -> None:
 
 
 def test_length_with_memory_tokens_is_explained() -> None:
-    plan = PLAN.from_layouts([PLAN.layouts[0].block_layout], [[0] * 4], memory=8)
+    plan = PLAN.from_layouts([PLAN.layouts[0]], [[0] * 4], memory=8)
     call = {**arguments(), "plan": plan, "query": zeros(2, 4, 92, 16)}
     with pytest.raises(ValueError, match=r"plan, 100 \(8 memory tokens included\), got 92"):
         attention(**call)

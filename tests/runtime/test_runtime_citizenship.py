@@ -16,7 +16,7 @@ from runtime_helpers import inputs, plan_of, relation, results, window, wishes_f
 from torch.utils.checkpoint import checkpoint
 
 from attnloom.runtime.attention import attention
-from attnloom.runtime.backends import _cpu_pieces
+from attnloom.runtime.backends import _cpu_pieces, _cpu_plan
 from attnloom.runtime.plan import Plan
 
 N = 150
@@ -30,9 +30,8 @@ RELATIONS = {
 
 
 def operator_arguments(plan: Plan, tensors: list[torch.Tensor]) -> tuple[Any, ...]:
-    tiles = [tensor for layout in plan.layouts for tensor in layout.tensors]
-    sizes = [plan.query_len, plan.kv_len, plan.block_m, plan.block_n]
-    return (*tensors, tiles, plan.layout_of_head, sizes, 0.25, "cpu")
+    tiles, sizes = plan.operands("cpu")
+    return (*tensors, list(tiles), plan.layout_of_head, list(sizes), 0.25, "cpu")
 
 
 def turned(x: torch.Tensor) -> torch.Tensor:
@@ -277,10 +276,10 @@ def test_inputs_are_left_as_they_are() -> None:
     plan = plan_of(RELATIONS["window"])
     tensors = inputs((1, 2, N, 16), 2, N, torch.float32)
     before = [x.detach().clone() for x in tensors]
-    held = [x.clone() for layout in plan.layouts for x in layout.tensors]
+    held = [x.clone() for x in plan.operands("cpu").tensors]
     attention(*tensors, plan).sum().backward()
     assert_same_bits([x.detach() for x in tensors], before)
-    assert_same_bits([x for layout in plan.layouts for x in layout.tensors], held)
+    assert_same_bits(list(plan.operands("cpu").tensors), held)
 
 
 def test_one_plan_serves_many_threads() -> None:
@@ -307,7 +306,7 @@ def test_layout_is_cut_once_for_each_pass_and_forgotten_with_the_plan(
 
     monkeypatch.setattr(_cpu_pieces, "cut", counting)
     gc.collect()
-    held = len(_cpu_pieces._cache)
+    held = len(_cpu_plan._cache)
     plan = plan_of(RELATIONS["random"])
     tensors = inputs((1, 2, N, 16), 1, N, torch.float32)
     torch._dynamo.reset()
@@ -315,8 +314,8 @@ def test_layout_is_cut_once_for_each_pass_and_forgotten_with_the_plan(
     for attend in (attend_with_lse, attend_with_lse, compiled, compiled):
         gradients(attend, tensors, plan)
     assert len(cuts) == 2
-    assert len(_cpu_pieces._cache) == held + 1
+    assert len(_cpu_plan._cache) == held + 1
     del plan, attend, compiled
     torch._dynamo.reset()
     gc.collect()
-    assert len(_cpu_pieces._cache) == held
+    assert len(_cpu_plan._cache) == held

@@ -316,6 +316,16 @@ def test_junk_spreads_exactly_as_far_as_by_definition(data: st.DataObject) -> No
         )
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_score_of_minus_infinity_is_not_a_mask(which: int) -> None:
+    case = case_of(np.eye(100, dtype=bool)[None, None], (1, 1, 100, 16), 1)
+    dirty = [x.detach().abs() + 0.1 for x in case.tensors]
+    dirty[which][0, 0, 82, 0] = -math.inf
+    output = attention(*dirty, case.plan)
+    assert output[0, 0, 82].isnan().all()
+    assert output[0, 0, :82].isfinite().all()
+
+
 def test_junk_in_one_key_head_stays_there() -> None:
     dense = window(300, 300, 40, marks=[0])[None, None].repeat(4, 1)
     case = case_of(dense, (2, 4, 300, 16), 2)

@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime_helpers import layout_of
 
-from attnloom.compiler.layout import BlockLayout
+from attnloom.compiler.tiles import TileRows
 from attnloom.runtime.cut import cut
 from attnloom.runtime.pieces import Pieces
 
 ROWS_OF_BAND = ((32, 1.0), (64, 1.0), (128, 1.0), (256, 1.06))
 
 
-def dense_of(pieces: Pieces, layout: BlockLayout) -> np.ndarray:
+def dense_of(pieces: Pieces, rows: TileRows) -> np.ndarray:
     """How often each pair occurs, piece by piece."""
-    shape = (layout.num_query_blocks * layout.block_m, layout.num_kv_blocks * layout.block_n)
+    shape = (
+        -(-rows.num_rows // rows.block_m) * rows.block_m,
+        -(-rows.num_columns // rows.block_n) * rows.block_n,
+    )
     counts = np.zeros(shape, dtype=int)
     written = np.zeros(shape[0], dtype=int)
     for band in pieces.bands:
@@ -25,29 +28,34 @@ def dense_of(pieces: Pieces, layout: BlockLayout) -> np.ndarray:
         for unit in range(band.num_units):
             row, key = band.first_row + unit * band.rows, band.first_key + unit * band.rows
             assert key >= 0
-            assert key + band.num_keys <= layout.kv_len
+            assert key + band.num_keys <= rows.num_columns
             counts[row : row + band.rows, key : key + band.num_keys] += mask
             written[row : row + band.rows] += 1
     for part in pieces.shared:
         counts[part.first_row : part.stop_row, part.keys] += 1
         assert (written[part.first_row : part.stop_row] == part.merges).all()
         written[part.first_row : part.stop_row] = 1
+    for start, stop in pieces.bare:
+        assert stop <= rows.num_rows
+        assert not written[start:stop].any()
+        written[start:stop] = 1
     for part in pieces.gathered:
+        table = pieces.tables[part.table]
+        block_m = table.shape[1]
         seen = counts.copy()
         for row, columns, ids in zip(part.first_rows, part.columns, part.mask_ids, strict=True):
-            for column, number in zip(columns, ids, strict=True):
-                key = column * pieces.block_n
-                tile = counts[row : row + pieces.block_m, key : key + pieces.block_n]
-                tile += pieces.masks[number]
+            keys = (columns[:, None] * part.block_n + np.arange(part.block_n)).reshape(-1)
+            reads = table[ids].transpose(1, 0, 2).reshape(block_m, -1)
+            np.add.at(counts, (row + np.arange(block_m)[:, None], keys), reads)
         reads = (counts - seen).any(1)
         for row in part.first_rows:
-            assert (written[row : row + pieces.block_m] == part.merges).all()
-            written[row : row + pieces.block_m] = 1
+            assert (written[row : row + block_m] == part.merges).all()
+            written[row : row + block_m] = 1
         for unit, row in enumerate(part.first_rows):
-            silent = ~reads[row : row + pieces.block_m]
+            silent = ~reads[row : row + block_m]
             expected = part.silent[unit] if part.silent is not None else np.zeros_like(silent)
             assert (silent == expected).all()
-        assert part.is_full == all((pieces.masks[i].all()) for i in np.unique(part.mask_ids))
+        assert part.is_full == all(table[i].all() for i in np.unique(part.mask_ids))
     for part in pieces.long_rows:
         counts[part.rows] = 0
         length = part.stop_key - part.first_key
@@ -55,22 +63,18 @@ def dense_of(pieces: Pieces, layout: BlockLayout) -> np.ndarray:
         if part.mask is not None:
             bits = np.unpackbits(part.mask, axis=-1, count=length, bitorder="little")
         counts[part.rows, part.first_key : part.stop_key] = bits
-    for start, stop in pieces.bare:
-        assert stop <= layout.query_len
-        assert not written[start:stop].any()
-        written[start:stop] = 1
-    assert (written[: layout.query_len] == 1).all()
+    assert (written[: rows.num_rows] == 1).all()
     assert all(
-        band.first_row + band.num_units * band.rows <= layout.query_len for band in pieces.bands
+        band.first_row + band.num_units * band.rows <= rows.num_rows for band in pieces.bands
     )
-    assert all(part.stop_row <= layout.query_len for part in pieces.shared)
-    return counts[: layout.query_len, : layout.kv_len]
+    assert all(part.stop_row <= rows.num_rows for part in pieces.shared)
+    return counts[: rows.num_rows, : rows.num_columns]
 
 
 def check(dense: np.ndarray, block_m: int, block_n: int) -> Pieces:
-    layout = layout_of(dense, block_m, block_n)
-    pieces = cut(layout, rows_of_band=ROWS_OF_BAND)
-    assert (dense_of(pieces, layout) == dense).all()
+    rows = TileRows.of(layout_of(dense, block_m, block_n))
+    pieces = cut(rows, rows_of_band=ROWS_OF_BAND)
+    assert (dense_of(pieces, rows) == dense).all()
     return pieces
 
 
@@ -114,7 +118,7 @@ def test_window_with_globals_falls_into_views_and_little_else() -> None:
     assert (band.rows, band.num_keys) == (32, 232)
     assert [len(part.keys) for part in pieces.shared] == [16]
     assert [part.rows.tolist() for part in pieces.long_rows] == [list(range(16))]
-    assert sum(part.first_rows.size for part in pieces.gathered) * pieces.block_m <= 512
+    assert pieces.num_gathered_pairs <= 512 * 1024
 
 
 @pytest.mark.parametrize("marks", [[5, 1000, 2000], [0, 4095], list(range(0, 4096, 500))])

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from runtime_helpers import inputs, layout_of, plan_of, relations, results, window, wishes_for
 
 from attnloom.compiler.layout import BlockLayout
+from attnloom.compiler.parts import HeadLayout, row_block
 from attnloom.runtime.attention import attention
-from attnloom.runtime.plan import Plan, PlanLayout
+from attnloom.runtime.plan import Plan
 
 TILES = st.sampled_from([(128, 128), (64, 32), (16, 64), (24, 12)])
 
@@ -39,20 +40,20 @@ def test_dense_matrix_of_a_plan_is_that_of_its_layouts(data: st.DataObject) -> N
 def test_rows_of_tiles_hold_every_pair_once(data: st.DataObject) -> None:
     query_len, kv_len = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
     dense = data.draw(relations(query_len, kv_len))
-    layout = PlanLayout.from_layout(layout_of(dense, *data.draw(TILES)))
+    layout = HeadLayout.of(layout_of(dense, *data.draw(TILES)))
     found = np.zeros((query_len, kv_len), dtype=int)
-    for number in range(layout.num_query_blocks):
-        rows, keys, reads = layout.row_of_tiles(number)
-        assert (keys.diff() > 0).all()
-        found[rows, keys.numpy()] += reads.numpy()
+    for rows in layout.row_blocks():
+        keys, reads = row_block(layout.halves, rows)
+        assert (np.diff(keys) > 0).all()
+        found[rows, keys] += reads
     assert (found == dense).all()
+    assert layout.reads == dense.sum()
 
 
 def test_transposed_layout_swaps_queries_and_keys() -> None:
     dense = window(200, 300, 30, marks=[5], causal=True)
-    layout = PlanLayout.from_layout(layout_of(dense, 64, 32))
-    assert (layout.transposed.to_dense().numpy() == dense.T).all()
-    assert layout.transposed is layout.transposed
+    (part,) = HeadLayout.of(layout_of(dense, 64, 32)).parts
+    assert (part.transposed.to_dense() == dense.T).all()
 
 
 def test_tiles_are_counted_for_every_head_and_batch_element() -> None:
@@ -85,7 +86,7 @@ def test_plan_shows_both_lengths_where_they_differ() -> None:
 def test_plan_does_not_copy_a_writable_layout() -> None:
     layout = layout_of(window(300, 300, 5))
     plan = Plan.from_layouts([layout], [[0]])
-    assert plan.layouts[0].masks.data_ptr() == layout.masks.ctypes.data
+    assert layout.masks.ctypes.data in [x.data_ptr() for x in plan.operands("cpu").tensors]
 
 
 def test_layout_that_may_not_be_written_is_copied() -> None:
@@ -100,9 +101,10 @@ def test_plan_on_its_device_is_itself() -> None:
 
 
 def test_plan_moves_to_another_device_as_a_whole() -> None:
-    plan = plan_of(window(300, 300, 5)[None, None], 64, 64).to("meta")
-    assert plan.device.type == "meta"
-    assert all(x.device.type == "meta" for layout in plan.layouts for x in layout.tensors)
+    plan = plan_of(window(300, 300, 5)[None, None], 64, 64)
+    moved = plan.to("meta")
+    assert moved.device.type == "meta"
+    assert moved.layouts == plan.layouts
 
 
 def copied_by_pickle(plan: Plan) -> Plan:
@@ -126,7 +128,6 @@ def test_copied_plan_gives_the_same_bits(copied: object) -> None:
     tensors = inputs((1, 2, 300, 16), 1, 300, torch.float32)
     wishes = wishes_for(tensors[0], torch.from_numpy(dense))
     expected = results(partial(attention, plan=plan, return_lse=True), tensors, wishes)
-    assert plan.layouts[0].transposed
     assert plan.num_tiles
     other = copied(plan)
     assert other is not plan
@@ -135,10 +136,10 @@ def test_copied_plan_gives_the_same_bits(copied: object) -> None:
     assert all(torch.equal(got[name], expected[name]) for name in got)
 
 
-def test_pickle_holds_the_tensors_and_nothing_derived() -> None:
+def test_pickle_holds_the_layouts_and_nothing_derived() -> None:
     plan = plan_of(window(3000, 3000, 200)[None, None])
     size = len(pickle.dumps(plan))
-    assert plan.layouts[0].transposed.reads == plan.reads
+    assert plan.reads == plan.to_dense().sum()
     assert len(pickle.dumps(plan)) == size < plan.num_bytes + 3000
 
 
@@ -170,7 +171,10 @@ LAYOUT = layout_of(window(300, 200, 5), 64, 32)
             [LAYOUT, layout_of(window(301, 200, 5), 64, 32)], [[0, 1]], {}, ValueError,
             "layouts must agree in query_len: layout 0 has 300, layout 1 has 301",
         ),
-        ([LAYOUT, "causal"], [[0, 1]], {}, TypeError, "layouts must hold BlockLayouts, got str"),
+        (
+            [LAYOUT, "causal"], [[0, 1]], {}, TypeError,
+            "layouts must hold BlockLayouts or HeadLayouts, got str",
+        ),
         ([LAYOUT], [[0.0]], {}, TypeError, "layout_of_head must hold integers, got float64"),
         (
             [LAYOUT], [0, 0], {}, ValueError,

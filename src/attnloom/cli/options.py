@@ -41,8 +41,8 @@ class Place:
         }
 
     @property
-    def all_heads(self) -> dict[str, int]:
-        """The arguments of `Pattern.layouts` and `Pattern.compile`."""
+    def all_heads(self) -> dict[str, Any]:
+        """The arguments of `Pattern.layouts`, `Pattern.parts` and `Pattern.compile`."""
         return {"heads": self.heads, "layer": self.layer, "layers": self.layers}
 
 
