@@ -6,6 +6,9 @@ from typing import Any
 
 from attnloom.compiler.analysis.cost import Cost
 from attnloom.compiler.analysis.figures import Coverage, Hops, Method, Pair
+from attnloom.compiler.analysis.hubs import Hubs
+from attnloom.compiler.analysis.lanes import Ends
+from attnloom.compiler.analysis.narrow import Narrow
 from attnloom.compiler.analysis.report import Report
 from attnloom.compiler.analysis.routes import Route
 from attnloom.compiler.analysis.spread import Spread
@@ -30,7 +33,10 @@ def as_json(report: Report) -> dict[str, Any]:
             **_coverage(report.coverage),
         },
         "route": _route(report.route, report.pair, stack),
+        "hubs": _hubs(report.hubs, stack),
+        "narrow": _narrow(report.narrow, stack),
         "cost": _cost(report.cost),
+        "warnings": [{"code": one.code, "message": one.message} for one in report.warnings],
     }
     return {**found, "method": _method(report.hops.method)}
 
@@ -128,6 +134,96 @@ def _route(route: Route | None, pair: Pair | None, stack: Stack) -> dict[str, An
             }
             for read in route.reads
         ],
+    }
+
+
+def _hubs(hubs: Hubs, stack: Stack) -> dict[str, Any]:
+    traffic, without = hubs.traffic, hubs.without
+    return {
+        "count": hubs.count,
+        "tokens": [stack.name_of(one) for one in hubs.positions],
+        "loads": None
+        if traffic is None
+        else [
+            {
+                "token": stack.name_of(load.token),
+                "share": load.share,
+                "between": [load.low, load.high],
+            }
+            for load in traffic.loads
+        ],
+        "load_at_most": None if traffic is None else traffic.at_most,
+        "load_method": None if traffic is None else _method(traffic.method),
+        "dependent_share": hubs.dependent_share,
+        "relay_nothing": hubs.relay_nothing,
+        "without": None
+        if without is None
+        else {
+            "worst_hops": without.worst,
+            "mean_hops": without.mean,
+            "unreachable_pairs": without.unreachable,
+            "method": _method(without.method),
+        },
+        "without_one": [
+            {
+                "token": stack.name_of(loss.token),
+                "worst_hops": loss.hops.worst,
+                "mean_hops": loss.hops.mean,
+                "unreachable_pairs": loss.hops.unreachable,
+            }
+            for loss in hubs.losses
+        ],
+        "fewest_two_hop_routes": None if traffic is None else traffic.fewest_routes,
+        "fewest_two_hop_routes_share": None if traffic is None else traffic.fewest_share,
+    }
+
+
+def _narrow(narrow: Narrow, stack: Stack) -> dict[str, Any]:
+    cut, capacity, profile = narrow.token_cut, narrow.capacity, narrow.profile
+    exact_cut = cut is not None and cut.at_least == cut.at_most
+    return {
+        "token_cut": cut.at_most if cut is not None and exact_cut else None,
+        "token_cut_between": None if cut is None else [cut.at_least, cut.at_most],
+        "token_cut_ends": None if cut is None else _ends(cut.ends, stack),
+        "token_cut_tokens": None if cut is None else _ranges(cut.tokens, stack),
+        "token_cut_method": None if cut is None else _method(cut.method),
+        "capacity": capacity.at_most
+        if capacity is not None and capacity.at_least == capacity.at_most
+        else None,
+        "capacity_between": None if capacity is None else [capacity.at_least, capacity.at_most],
+        "capacity_ends": None if capacity is None else _ends(capacity.ends, stack),
+        "squeeze": narrow.squeeze,
+        "single_points": None
+        if narrow.single_points is None
+        else [stack.name_of(one) for one in narrow.single_points],
+        "spectral_gap": narrow.spectral_gap,
+        "profile": None
+        if profile is None
+        else {
+            "places": list(profile.places),
+            "forward_reads": list(profile.forward),
+            "backward_reads": list(profile.backward),
+            "middle_states": profile.states,
+        },
+    }
+
+
+def _ranges(tokens: tuple[int, ...], stack: Stack) -> list[list[Any]]:
+    """Ascending tokens as ranges: first and last, both inclusive."""
+    found: list[list[int]] = []
+    for token in tokens:
+        if found and found[-1][1] == token - 1:
+            found[-1][1] = token
+        else:
+            found.append([token, token])
+    return [[stack.name_of(first), stack.name_of(last)] for first, last in found]
+
+
+def _ends(ends: Ends, stack: Stack) -> dict[str, Any]:
+    """Ranges of tokens: first and last, both inclusive."""
+    return {
+        name: [[stack.name_of(start), stack.name_of(stop - 1)] for start, stop in runs]
+        for name, runs in (("from", ends.sources), ("to", ends.targets))
     }
 
 

@@ -11,10 +11,10 @@ in `R ** h` that are not in `R ** (h - 1)` is the number of pairs that are `h` h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 
 from attnloom.compiler.analysis.figures import Coverage, Hops, Method, Note, Pair, Step
 from attnloom.compiler.analysis.intended import Intended
@@ -34,21 +34,6 @@ _MOST_FIELDS = 64
 """Layers of which the receptive fields are listed."""
 
 
-def growth(reads: Zones) -> Iterator[Zones]:
-    """Who has learnt of whom after 1, 2, 3, ... layers of one kind, itself included."""
-    step = with_self(reads)
-    reached = step
-    while True:
-        yield reached
-        reached = checked(step @ reached)
-
-
-def with_self(reads: Zones) -> Zones:
-    """The same with every position reading itself: what it knows stays with it."""
-    diagonal = Zones.zone(reads.start, reads.stop, d=(0, 0))
-    return checked((reads | diagonal).simplify())
-
-
 @dataclass(frozen=True, eq=False)
 class Target:
     """The intended pairs, and how many of them a relation has connected."""
@@ -63,13 +48,24 @@ class Target:
     def total(self) -> int:
         return self.intended.total
 
+    @cached_property
+    def itself(self) -> Zones:
+        """What is known before the first layer: every position knows itself."""
+        start, stop, removed = self.intended.start, self.intended.stop, self.intended.removed
+        diagonal = Zones.zone(start, stop, d=(0, 0))
+        return diagonal - removed.links(start, stop).zones(start, stop) if removed else diagonal
+
+    def with_self(self, reads: Zones) -> Zones:
+        """A layer: what a position reads is added to what it knows."""
+        return checked((reads | self.itself).simplify())
+
     def num_reached(self, reached: Zones) -> int:
-        """How many intended pairs are in a relation that holds all pairs of a position with itself.
+        """How many intended pairs are in a relation that holds every position with itself.
 
         Where the layers connect nothing that is not intended, it needs no intersection.
         """
         if self.intended.holds_all_reads:
-            return reached.count() - (reached.stop - reached.start)
+            return reached.count() - self.intended.num_positions
         return (reached & self.pairs).count()
 
     def example(self, reached: Zones, before: Zones) -> Pair | None:
@@ -95,15 +91,15 @@ def hops(reads: Zones, intended: Intended, note: Note) -> Hops:
     target = Target(intended)
     if not target.total:
         return Hops.nothing(METHOD)
-    reached = [Zones.zone(reads.start, reads.stop, d=(0, 0))]
-    counts = [0]
-    for one in islice(growth(reads), _FEW_HOPS):
-        reached.append(one)
-        counts.append(target.num_reached(one))
+    step = target.with_self(reads)
+    reached, counts = [target.itself], [0]
+    while len(counts) <= _FEW_HOPS:
+        reached.append(checked(step @ reached[-1]))
+        counts.append(target.num_reached(reached[-1]))
         if counts[-1] in (counts[-2], target.total):
             break
     else:
-        return _many_hops(with_self(reads), target, reached[-1], counts, note)
+        return _many_hops(step, target, reached[-1], counts, note)
     if counts[-1] == counts[-2]:  # the last hop brought nothing
         counts.pop()
     worst = len(counts) - 1
@@ -125,8 +121,24 @@ def bound(reads: Zones, intended: Intended) -> Bound:
         TooComplex: the closed form has too many pieces.
     """
     target = Target(intended)
-    worst, _, powers = _farthest(with_self(reads), target)
+    worst, _, powers = _farthest(target.with_self(reads), target)
     return Bound(worst, target.num_reached(powers[-1]) == target.total)
+
+
+def num_nearer(reads: Zones, fewer: Zones, intended: Intended, most: int) -> int:
+    """How many intended pairs one relation connects in fewer hops than a part of it does.
+
+    Raises:
+        TooComplex: the closed form has too many pieces.
+    """
+    target = Target(intended)
+    step, shorter = target.with_self(reads), target.with_self(fewer)
+    before, known, less = target.itself, target.itself, target.itself
+    count = 0
+    for _ in range(most):
+        before, known, less = known, checked(step @ known), checked(shorter @ less)
+        count += (((known - before) - less) & target.pairs).count()
+    return count
 
 
 def _many_hops(step: Zones, target: Target, reached: Zones, counts: list[int], note: Note) -> Hops:
@@ -135,7 +147,7 @@ def _many_hops(step: Zones, target: Target, reached: Zones, counts: list[int], n
     worst, before, powers = _farthest(step, target)
     width = -(-worst // _MOST_STEPS)
     note(f"counting the pairs up to {worst:,} hops apart")
-    stride, edges = _power(powers, width), list(range(len(counts)))
+    stride, edges = _power(powers, width, target), list(range(len(counts)))
     while edges[-1] < worst:
         reached = checked(stride @ reached)
         edges.append(min(edges[-1] + width, worst))
@@ -152,7 +164,7 @@ def _farthest(step: Zones, target: Target) -> tuple[int, Zones, list[Zones]]:
         if counts[-1] == target.total:
             break
     # The largest number of hops that does not yet connect all, bit by bit from the highest.
-    fewer, before = 0, Zones.zone(step.start, step.stop, d=(0, 0))
+    fewer, before = 0, target.itself
     for bit in reversed(range(len(powers))):
         longer = checked(powers[bit] @ before)
         if target.num_reached(longer) < counts[-1]:
@@ -160,8 +172,8 @@ def _farthest(step: Zones, target: Target) -> tuple[int, Zones, list[Zones]]:
     return fewer + 1, before, powers
 
 
-def _power(powers: Sequence[Zones], exponent: int) -> Zones:
-    found = Zones.zone(powers[0].start, powers[0].stop, d=(0, 0))
+def _power(powers: Sequence[Zones], exponent: int, target: Target) -> Zones:
+    found = target.itself
     for bit, power in enumerate(powers):
         if exponent >> bit & 1:
             found = checked(power @ found)
@@ -210,21 +222,22 @@ def hops_in_stack(stack: Stack, intended: Intended, note: Note) -> Hops:
     target = Target(intended)
     if not target.total:
         return Hops.nothing(METHOD)
-    within = within_hops(stack, note)[-1]
+    within = within_hops(stack, target.itself, note)[-1]
     counts = [target.num_reached(one) for one in within]
     return _hops(range(len(within)), counts, within[-1], within[max(len(within) - 2, 0)], target)
 
 
-def within_hops(stack: Stack, note: Note = lambda _: None) -> list[list[Zones]]:
+def within_hops(stack: Stack, itself: Zones, note: Note = lambda _: None) -> list[list[Zones]]:
     """For 0, 1, 2, ... layers: who has learnt of whom by at most 0, 1, 2, ... reads.
 
-    A layer adds a read to what its keys knew before, or waits. Lists end where more reads bring
-    nothing: what is beyond their end is like their last.
+    Before the first layer every position knows `itself`. A layer adds a read to what its keys knew
+    before, or waits. Lists end where more reads bring nothing: what is beyond their end is like
+    their last.
 
     Raises:
         TooComplex: the closed form has too many pieces.
     """
-    within = [Zones.zone(stack.start, stack.stop, d=(0, 0))]
+    within = [itself]
     found = [within]
     for number in range(stack.layers):
         note(f"composing layer {number + 1} of {stack.layers}")
@@ -247,8 +260,8 @@ def coverage(stack: Stack, order: Sequence[int], intended: Intended, note: Note)
         TooComplex: the closed form has too many pieces.
     """
     target = Target(intended)
-    steps = [with_self(kind.zones) for kind in stack.kinds]
-    known = Zones.zone(stack.start, stack.stop, d=(0, 0))
+    steps = [target.with_self(kind.zones) for kind in stack.kinds]
+    known = target.itself
     shares: list[float] = []
     fields: list[Spread] = []
     field: list[Spread] = []
@@ -269,6 +282,25 @@ def coverage(stack: Stack, order: Sequence[int], intended: Intended, note: Note)
     return Coverage(
         tuple(shares), tuple(shares), tuple(shares), full_layer, tuple(fields), METHOD, missing
     )
+
+
+def leak(stack: Stack, intended: Intended) -> Pair | None:
+    """Two tokens that are connected though they are in different documents, as over memory.
+
+    Raises:
+        TooComplex: the closed form has too many pieces.
+    """
+    target = Target(intended)
+    steps = [target.with_self(kind.zones) for kind in stack.kinds]
+    if stack.is_uniform:
+        known, longer = steps[0], checked(steps[0] @ steps[0])
+        while not longer.issubset(known):
+            known, longer = longer, checked(longer @ longer)
+    else:
+        known = target.itself
+        for kind in stack.order:
+            known = checked(steps[kind] @ known)
+    return pair_of(known - target.pairs - target.itself)
 
 
 def _field(known: Zones) -> list[Spread]:

@@ -1,26 +1,27 @@
 """Intended pairs: which queries are meant to learn of which keys.
 
 In both directions all pairs of different tokens are meant to meet; in a causal pattern those whose
-key comes first; with `only same(doc)` those of one document. Averages and shares are over intended
-pairs alone. A pair outside of them is *forbidden*, which is not the same as unreachable.
+key comes first; where all links keep to documents, as by `only same(doc)`, those of one document.
+Averages and shares are over intended pairs alone. A pair outside of them is *forbidden*, which is
+not the same as unreachable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from attnloom.compiler.analysis.grain import Grain
-from attnloom.compiler.analysis.stack import Layer, Stack
+from attnloom.compiler.analysis.stack import Layer, Removed, Stack
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.counting import count
 from attnloom.compiler.primitives.given import Same as SameDocument
-from attnloom.compiler.regions import Band, Bands, Links, Region, Same, both, either
+from attnloom.compiler.regions import Band, Bands, Links, Region, Same, both, either, minus
 from attnloom.compiler.regions.base import Both, Either, Minus, Nothing
-from attnloom.compiler.relation import Intersection, Leaf, OfBlocks, Relation, WithMemory
+from attnloom.compiler.relation import Leaf, OfBlocks, Relation, WithMemory
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.zones import TooComplex, Zones
 
@@ -40,6 +41,13 @@ class Intended:
     block: int
     documents: Ints | None
     has_silent_memory: bool
+    removed: Removed | None = None
+
+    def without(self, removed: Removed) -> Intended:
+        """The pairs of other positions than those that are taken away."""
+        region = minus(self.region, removed.links(self.start, self.stop))
+        gone = removed if self.removed is None else self.removed | removed
+        return replace(self, region=region, removed=gone)
 
     @cached_property
     def total(self) -> int:
@@ -54,6 +62,11 @@ class Intended:
             TooComplex: it has too many pieces.
         """
         return self.region.zones(self.start, self.stop)
+
+    @property
+    def num_positions(self) -> int:
+        """How many positions there are, without those that are taken away."""
+        return self.stop - self.start - (len(self.removed) if self.removed else 0)
 
     @property
     def holds_all_reads(self) -> bool:
@@ -198,25 +211,33 @@ def _silent(stack: Stack) -> tuple[bool, bool]:
 
 
 def _documents(stack: Stack) -> Ints | None:
-    """The ids of the documents to which every head of every layer keeps, if it says so."""
-    common: list[Ints] | None = None
+    """The ids of the documents to which all links of all layers keep, by the inputs they use."""
+    used: list[Ints] = []
     for bound in _bounds(stack):
-        onlys = [one.relation for one in bound.statements if one.kind == "only"]
-        found = [ids for relation in onlys if relation for ids in _ids(relation)]
-        if common is None:
-            common = found
-        common = [ids for ids in common if any(np.array_equal(ids, other) for other in found)]
-    if not common:
+        for relation in _within(bound.relation):
+            if isinstance(relation, Leaf) and isinstance(relation.primitive, SameDocument):
+                ids = relation.primitive.segments
+                if len(ids) == stack.tokens and not any(np.array_equal(ids, one) for one in used):
+                    used.append(ids)
+    kept = [ids for ids in used if all(_stays_within(kind, ids) for kind in stack.kinds)]
+    if not kept:
         return None
     # Several inputs together: the same document is the same id in each.
-    table = np.stack(common, axis=1)
+    table = np.stack(kept, axis=1)
     return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _ids(relation: Relation) -> Iterable[Ints]:
-    """The segments that a relation keeps to."""
-    if isinstance(relation, Leaf) and isinstance(relation.primitive, SameDocument):
-        yield relation.primitive.segments
-    if isinstance(relation, Intersection):
-        for part in relation.parts:
-            yield from _ids(part)
+def _stays_within(layer: Layer, ids: Ints) -> bool:
+    """Whether two tokens of which one reads the other always have the same id."""
+    try:
+        documents = Same.of(ids).zones(layer.start, layer.stop)
+        tokens = Zones.zone(layer.start, layer.stop, i=(0, layer.stop), j=(0, layer.stop))
+        return (layer.zones & tokens).issubset(documents)
+    except TooComplex:
+        table = layer.tokens.table
+        first, last = table.starts + layer.start, table.stops + layer.start - 1
+        queries = table.rows + layer.start
+        some = (queries >= 0) & (last >= 0)
+        first, last, queries = np.maximum(first[some], 0), last[some], queries[some]
+        changes = np.concatenate([[0], np.cumsum(ids[1:] != ids[:-1])])
+        return bool(((ids[first] == ids[queries]) & (changes[first] == changes[last])).all())

@@ -117,7 +117,10 @@ class Reach:
             grains = tuple(kind.tokens for kind in kinds)
             return Space(grains, intended.region, not intended.holds_all_reads)
         last = grain.stop - 1
-        pairs = Bands.of(Band(0, last, 0, last, d1=0 if intended.is_causal else -last))
+        pairs: Region = Bands.of(Band(0, last, 0, last, d1=0 if intended.is_causal else -last))
+        blocks = intended.removed and intended.removed.in_blocks(size)
+        if blocks:
+            pairs = minus(pairs, blocks.links(0, grain.stop))
         return Space((grain,), pairs, False)
 
     @cached_property

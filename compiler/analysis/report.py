@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any, TypeVar
 
+from attnloom.compiler.analysis import by_zones
 from attnloom.compiler.analysis.cost import Cost, cost
 from attnloom.compiler.analysis.figures import Coverage, Hops, Note, Pair
+from attnloom.compiler.analysis.hubs import Hubs, find_hubs
 from attnloom.compiler.analysis.intended import Intended, intended
+from attnloom.compiler.analysis.lanes import Ends
+from attnloom.compiler.analysis.narrow import Narrow, narrow
+from attnloom.compiler.analysis.properties import star
 from attnloom.compiler.analysis.reach import SAMPLES, Reach
 from attnloom.compiler.analysis.routes import Route, route
 from attnloom.compiler.analysis.stack import Stack
 from attnloom.compiler.analysis.subject import Subject
+from attnloom.compiler.analysis.warnings import Warning, warnings
 from attnloom.compiler.analysis.work import Work, work
 from attnloom.compiler.evaluate import too_much
 from attnloom.compiler.limits import TooLarge
 from attnloom.compiler.problems import PatternError
+from attnloom.compiler.tokens import TokenSet
 from attnloom.compiler.zones import TooComplex
 
 T = TypeVar("T")
@@ -31,21 +39,34 @@ def section(find: Callable[[Any], T]) -> cached_property[T]:
 
     @wraps(find)
     def limited(report: Report) -> T:
-        try:
+        with report.limits():
             return find(report)
-        except (TooLarge, TooComplex) as error:
-            place = report.subject.pattern.place
-            raise PatternError([too_much(place, str(error))]) from None
 
     return cached_property(limited)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What else is asked for: a pair whose route is shown, and how many positions to sample."""
+    """What else is asked for.
+
+    `pair` is one whose route is shown, `ends` are two sets of tokens whose cut is, and `samples` is
+    how many positions are searched from where not all can be.
+    """
 
     pair: Pair | None = None
+    ends: Ends | None = None
     samples: int = SAMPLES
+
+    @classmethod
+    def of(cls, pair: Pair | None, sets: Sequence[TokenSet] | None, samples: int) -> Options:
+        """The options with token sets as ranges of positions."""
+        ends = None
+        if sets is not None:
+            sources, targets = (
+                tuple(zip(*(side.tolist() for side in one.runs), strict=True)) for one in sets
+            )
+            ends = Ends(sources, targets)
+        return cls(pair, ends, samples)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,10 +87,20 @@ class Report:
     def stack(self) -> Stack:
         return self.subject.stack
 
+    @contextmanager
+    def limits(self) -> Iterator[None]:
+        """Turn a limit that is met into a diagnostic at the pattern."""
+        try:
+            yield
+        except (TooLarge, TooComplex) as error:
+            place = self.subject.pattern.place
+            raise PatternError([too_much(place, str(error))]) from None
+
     @section
     def intended(self) -> Intended:
-        """Which pairs are meant to meet."""
-        return intended(self.stack)
+        """Which pairs are meant to meet: those of the whole pattern, without what is taken away."""
+        found = intended(self.subject.whole)
+        return found if self.subject.removed is None else found.without(self.subject.removed)
 
     @section
     def work(self) -> Work:
@@ -106,6 +137,38 @@ class Report:
             return None
         self.note("looking for a route")
         return route(self.stack, self.pair)
+
+    @section
+    def hubs(self) -> Hubs:
+        """What hubs carry, and what becomes of the pattern without them."""
+        return find_hubs(
+            self.stack, self.intended, self.hops, self.work, self.note, self.options.samples
+        )
+
+    @section
+    def narrow(self) -> Narrow:
+        """What parts two ends, and how many states carry far information."""
+        self.note("looking for narrow places")
+        spread = self.work.per_query
+        median = None if spread is None else spread.median
+        return narrow(self.stack, self.intended, self.pair, self.options.ends, median)
+
+    @section
+    def star(self) -> int | None:
+        """The first token that reads all others and is read by them, if there is one."""
+        return star(self.stack).token
+
+    @section
+    def leak(self) -> Pair | None:
+        """Two tokens of different documents that are connected; `None` also if not known."""
+        if self.intended.documents is None or not self.stack.has_zones:
+            return None
+        return by_zones.leak(self.stack, self.intended)
+
+    @section
+    def warnings(self) -> tuple[Warning, ...]:
+        """What a designer should know before training."""
+        return warnings(self)
 
     @section
     def cost(self) -> Cost:

@@ -76,7 +76,8 @@ def _row(region: Region, position: int) -> Runs:
 def _fewest(stack: Stack, pair: Pair) -> Route | None:
     """Backwards from the last layer: wait where the layer below knew as much, else read."""
     try:
-        found = by_zones.within_hops(stack)
+        itself = Zones.zone(stack.start, stack.stop, d=(0, 0))
+        found = by_zones.within_hops(stack, itself)
         known = [[_column(one, pair.source) for one in within] for within in found]
     except TooComplex:
         known = _known(stack, pair.source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,8 @@ import numpy as np
 from attnloom.compiler.analysis.grain import Grain
 from attnloom.compiler.analysis.quotient import quotient
 from attnloom.compiler.bound import Bound
-from attnloom.compiler.regions import Links, Region, either
+from attnloom.compiler.regions import Band, Bands, Links, Region, Rows, either, minus
+from attnloom.compiler.regions.base import Either
 from attnloom.compiler.tokens import TokenSet
 from attnloom.compiler.zones import TooComplex, Zones
 
@@ -26,18 +27,80 @@ Binder = Callable[[int, int], Bound]
 """The pattern bound for a head in a layer, both from 0."""
 
 MAX_BOXES = 2_000
-"""Boxes of a closed form beyond which searching is quicker than composing."""
+"""Boxes of a closed form beyond which they are too many to compose."""
+
+_FEW_BOXES = 64
+_SHORT = 8192
+"""Up to so many positions searching is quicker than composing more than a few boxes."""
+
+_FEW_RUNS = 64
 
 MAX_LISTED = 256
 """Links that are listed one by one beyond which no closed form is tried."""
 
 
 @dataclass(frozen=True, eq=False)
+class Removed:
+    """Positions that are taken away: some tokens, and some memory tokens by their negative ones."""
+
+    tokens: TokenSet
+    memory: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens) + len(self.memory)
+
+    def __or__(self, other: Removed) -> Removed:
+        memory = tuple(sorted({*self.memory, *other.memory}))
+        return Removed(self.tokens | other.tokens, memory)
+
+    def __sub__(self, other: Removed) -> Removed:
+        memory = tuple(sorted({*self.memory} - {*other.memory}))
+        return Removed(self.tokens - other.tokens, memory)
+
+    def positions(self, most: int) -> list[int]:
+        """The first of them, memory first."""
+        found = list(self.memory[:most])
+        for start, stop in zip(*(ends.tolist() for ends in self.tokens.runs), strict=True):
+            found += range(start, min(stop, start + most - len(found)))
+            if len(found) >= most:
+                break
+        return found
+
+    def rows(self, start: int, stop: int) -> Region:
+        """All pairs within `start..stop` whose query is one of them."""
+        starts, stops = (ends.tolist() for ends in self.tokens.runs)
+        runs = [(position, position + 1) for position in self.memory]
+        few = len(starts) <= _FEW_RUNS
+        runs += zip(starts, stops, strict=True) if few else []
+        bands = Bands.of(*(Band(a, b - 1, start, stop - 1) for a, b in runs))
+        return bands if few else either(bands, Rows(self.tokens))
+
+    def links(self, start: int, stop: int) -> Region:
+        """All pairs within `start..stop` that have one of them at an end."""
+        rows = self.rows(start, stop)
+        return either(rows, rows.transposed())
+
+    def in_blocks(self, size: int) -> Removed | None:
+        """The blocks that they fill; `None` if they do not fill blocks."""
+        starts, stops = self.tokens.runs
+        length = self.tokens.length
+        whole = (starts % size == 0).all() and ((stops % size == 0) | (stops == length)).all()
+        if self.memory or not whole:
+            return None
+        blocks = TokenSet.of_runs(-(-length // size), starts // size, -(-stops // size))
+        return Removed(blocks, ())
+
+
+@dataclass(frozen=True, eq=False)
 class Layer:
-    """One kind of layer: its different heads, and how many heads are like each."""
+    """One kind of layer: its different heads, and how many heads are like each.
+
+    `removed` are positions whose links have been taken away.
+    """
 
     bounds: tuple[Bound, ...]
     shares: tuple[int, ...]
+    removed: Removed | None = None
 
     @property
     def start(self) -> int:
@@ -50,14 +113,17 @@ class Layer:
     @cached_property
     def region(self) -> Region:
         """What any of its heads reads."""
-        return either(*(bound.region for bound in self.bounds))
+        whole = either(*(bound.region for bound in self.bounds))
+        if self.removed is None:
+            return whole
+        return _less(whole, self.removed.links(self.start, self.stop))
 
     @property
     def apart(self) -> tuple[Layer, ...]:
         """Its different heads, each as a layer by itself."""
         if len(self.bounds) == 1:
             return (self,)
-        return tuple(Layer((bound,), (1,)) for bound in self.bounds)
+        return tuple(Layer((bound,), (1,), self.removed) for bound in self.bounds)
 
     @cached_property
     def tokens(self) -> Grain:
@@ -71,7 +137,13 @@ class Layer:
         if found is None or found[0] == 1:
             return self.tokens
         size, region = found
-        return Grain(region, 0, -(-self.stop // size), size, self.stop)
+        count = -(-self.stop // size)
+        if self.removed is not None:
+            blocks = self.removed.in_blocks(size)
+            if blocks is None:
+                return self.tokens
+            region = _less(region, blocks.links(0, count))
+        return Grain(region, 0, count, size, self.stop)
 
     @cached_property
     def _closed_form(self) -> Zones | str:
@@ -79,7 +151,10 @@ class Layer:
         if listed > MAX_LISTED:
             return f"{listed:,} links are listed one by one"
         try:
-            return checked(self.region.zones(self.start, self.stop).simplify())
+            found = checked(self.region.zones(self.start, self.stop).simplify())
+            if found.num_boxes > _FEW_BOXES and self.stop - self.start <= _SHORT:
+                return f"a closed form of {found.num_boxes:,} boxes, slower than searching"
+            return found
         except TooComplex as error:
             return str(error)
 
@@ -151,6 +226,14 @@ class Stack:
             layers is not None,
         )  # fmt: skip
 
+    def without(self, removed: Removed) -> Stack:
+        """The same with some positions taken away, beside those that are gone already."""
+        kinds = tuple(
+            replace(kind, removed=removed if kind.removed is None else kind.removed | removed)
+            for kind in self.kinds
+        )
+        return replace(self, kinds=kinds)
+
     @property
     def start(self) -> int:
         """The first position; memory tokens stand at negative ones."""
@@ -192,6 +275,12 @@ class Stack:
         'm1'
         """
         return position if position >= 0 else f"m{position + self.memory}"
+
+
+def _less(region: Region, taken: Region) -> Region:
+    """The difference, part by part, so that parts with a closed form keep one."""
+    parts = region.parts if isinstance(region, Either) else (region,)
+    return either(*(minus(part, taken) for part in parts))
 
 
 def checked(zones: Zones) -> Zones:

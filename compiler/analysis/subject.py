@@ -9,11 +9,13 @@ from typing import Any
 
 from attnloom.compiler import typed
 from attnloom.compiler.analysis.complexity import complexity
-from attnloom.compiler.analysis.stack import Stack
+from attnloom.compiler.analysis.hubs import hubs
+from attnloom.compiler.analysis.stack import Removed, Stack
 from attnloom.compiler.bind import bind, parameters
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.dependence import depends_on_head, depends_on_layer
 from attnloom.compiler.evaluate import Environment
+from attnloom.compiler.tokens import TokenSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +31,19 @@ class Subject:
     heads: int
     layers: int | None
     inputs: Mapping[str, Any]
+    removed: Removed | None = None
 
     @cached_property
     def stack(self) -> Stack:
+        """The pattern bound for all heads and layers, without what is taken away.
+
+        Raises:
+            PatternError: it has no meaning here.
+        """
+        return self.whole if self.removed is None else self.whole.without(self.removed)
+
+    @cached_property
+    def whole(self) -> Stack:
         """The pattern bound for all heads and layers.
 
         Raises:
@@ -50,8 +62,15 @@ class Subject:
         return depends_on_layer(self.pattern)
 
     def at(self, tokens: int) -> Subject | None:
-        """The same at another length; `None` if it has inputs, which are for this one."""
-        return None if self.pattern.inputs else replace(self, tokens=tokens)
+        """The same at another length; `None` if inputs or removed tokens are for this one."""
+        if self.pattern.inputs or self.removed is not None:
+            return None
+        return replace(self, tokens=tokens)
+
+    def without(self, tokens: TokenSet | None) -> Subject:
+        """The same with some tokens taken away; `None` for all hubs."""
+        removed = hubs(self.whole) if tokens is None else Removed(tokens, ())
+        return replace(self, removed=removed)
 
     def complexity(self, layer: int) -> str:
         """The order of the pairs in a layer, in the pattern's own parameters."""

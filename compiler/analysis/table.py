@@ -84,6 +84,13 @@ class Table:
         found: Ints = np.cumsum(change)[:-1]
         return found
 
+    def pairs(self) -> tuple[Ints, Ints]:
+        """All pairs one by one: rows and keys."""
+        counts = self.stops - self.starts
+        first = np.cumsum(counts) - counts
+        keys = np.arange(int(counts.sum())) + np.repeat(self.starts - first, counts)
+        return np.repeat(self.rows, counts), keys
+
     def transposed(self) -> Table:
         """The table of who reads each key; by way of a matrix."""
         change = np.zeros((self.length, self.length + 1), dtype=np.int8)

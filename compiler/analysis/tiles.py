@@ -19,7 +19,7 @@ from attnloom.compiler.analysis.stack import Layer, Stack, checked, leaves
 from attnloom.compiler.analysis.table import Table
 from attnloom.compiler.limits import TooLarge
 from attnloom.compiler.places import common_places, converted
-from attnloom.compiler.regions import Links, Region, either
+from attnloom.compiler.regions import Boxes, Links, Region, either
 from attnloom.compiler.regions.base import Either
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.tiling import tile
@@ -81,6 +81,32 @@ def tiles_of(reads: Zones, size: int) -> Zones:
     high = tuple(place // size for place in places[at:])
     boxes = simplified(caps[:, at:]) * SIGNS
     return checked(Zones(0, -(-reads.stop // size), high, boxes))
+
+
+def tile_pairs(layer: Layer, size: int, most: int) -> tuple[Ints, Ints]:
+    """The rows and columns of all tiles that hold a pair of what the heads read together.
+
+    Raises:
+        TooLarge: they are more than `most`.
+    """
+    side = -(-(layer.stop - layer.start) // size)
+    codes = []
+    try:
+        closed, listed = _parts(layer)
+        found = tiles_of(closed.shifted(-layer.start), size)
+        if found.count() > most:
+            raise TooLarge(f"{found.count():,} pairs of blocks, over {most:,}")
+        table = Table.of(Boxes(found), 0, side)
+        codes.append(table.pairs()[0] * side + table.pairs()[1])
+        rest = Table.of(listed, layer.start, layer.stop) if listed is not None else None
+    except TooComplex:
+        rest = layer.tokens.table
+    if rest is not None:
+        codes.append(_listed_tiles(rest, size)[0])
+    every = np.unique(np.concatenate(codes))
+    if len(every) > most:
+        raise TooLarge(f"{len(every):,} pairs of blocks, over {most:,}")
+    return every // side, every % side
 
 
 def _touched(head: Layer, size: int) -> int:

@@ -122,7 +122,7 @@ def _layer_work(layer: Layer, numbers: tuple[int, ...], heads: int) -> LayerWork
     found = [_rows(head) for head in layer.apart]
     reads = sum(total * share for (total, *_), share in zip(found, layer.shares, strict=True))
     silent = (one for _, one, _ in found if one is not None and one.least == 0)
-    first = next(silent, None)
+    first = next(silent, None) if layer.removed is None else None
     empty = None if first is None else EmptyRow(first.at_least, numbers[0], first.num_zero)
     _, per_query, per_key = found[0] if len(found) == 1 else _rows(layer)
     engine = "zones" if layer.has_zones else "blocks" if layer.grain.block > 1 else "rows"

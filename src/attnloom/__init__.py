@@ -18,13 +18,18 @@ from attnloom.grammar.diagnostics import did_you_mean
 from attnloom.pattern import Pattern
 
 if TYPE_CHECKING:
+    from attnloom.graphs import graph
     from attnloom.runtime.attention import attention
     from attnloom.runtime.plan import Plan
 
-__all__ = ["Pattern", "PatternError", "Plan", "attention", "bundled", "load", "parse"]
+__all__ = ["Pattern", "PatternError", "Plan", "attention", "bundled", "graph", "load", "parse"]
 
-_LAZY = {"attention": "attnloom.runtime.attention", "Plan": "attnloom.runtime.plan"}
-"""What needs torch, which is imported when it is asked for."""
+_LAZY = {
+    "attention": "attnloom.runtime.attention",
+    "graph": "attnloom.graphs",
+    "Plan": "attnloom.runtime.plan",
+}
+"""What needs torch or networkx, which are imported when it is asked for."""
 
 
 def load(path_or_name: str | Path, **params: Any) -> Pattern:

@@ -27,6 +27,7 @@ from attnloom.compiler.passes import OPTIONAL, Part, compile_region
 from attnloom.compiler.problems import Problem
 from attnloom.compiler.settings import read_settings, read_tokens
 from attnloom.compiler.tiling import tile
+from attnloom.compiler.tokens import TokenSet
 from attnloom.compiler.vocabulary import INPUT_TYPES
 from attnloom.grammar import PatternError
 
@@ -406,6 +407,8 @@ class Pattern:
         inputs: Mapping[str, Any] | None = None,
         element: int = 0,
         pair: tuple[int, int] | None = None,
+        between: tuple[Any, Any] | None = None,
+        without: Any = None,
         samples: int = 256,
         note: Callable[[str], None] | None = None,
     ) -> Report:
@@ -420,6 +423,9 @@ class Pattern:
             inputs: as in `bind`.
             element: which batch element of the inputs.
             pair: a source and a target, whose shortest route is wanted; memory tokens are negative.
+            between: two token sets, of sources and of targets, whose cut and capacity are wanted;
+                sets as in `load`.
+            without: a token set that is taken away first; `"globals"` for all hubs.
             samples: how many positions to search from where not all can be.
             note: told in a few words what is worked out next.
 
@@ -442,11 +448,18 @@ class Pattern:
         read = self._inputs(inputs, where["n"])
         chosen = _integer("element", element, 0, (read.batch or 1) - 1)
         subject = Subject(self._typed, where["n"], where["heads"], count, read.of(chosen))
+        if without is not None:
+            is_all = isinstance(without, str) and without == "globals"
+            taken = None if is_all else _tokens("without", without, where["n"])
+            subject = subject.without(taken)
         ends = None
         if pair is not None:
-            first, last = -subject.stack.memory, where["n"] - 1
+            first, last = -subject.whole.memory, where["n"] - 1
             ends = Pair(*(_integer("pair", end, first, last) for end in pair))
-        options = Options(pair=ends, samples=_integer("samples", samples, 2))
+        sets = None
+        if between is not None:
+            sets = [_tokens("between", one, where["n"]) for one in between]
+        options = Options.of(ends, sets, _integer("samples", samples, 2))
         return Report(subject, options, note or _silent)
 
     def _inputs(self, inputs: Mapping[str, Any] | None, length: int) -> Inputs:
@@ -468,6 +481,15 @@ class Pattern:
     def __repr__(self) -> str:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         return f"Pattern({self.name}({params}))" if params else f"Pattern({self.name})"
+
+
+def _tokens(name: str, value: Any, n: int) -> TokenSet:
+    """A token set that is not empty: text, an integer, a range, or a list of integers."""
+    text = f"{value.start}..{value.stop}" if isinstance(value, range) else str(value)
+    found = read_tokens(name, text, n)
+    if not found:
+        raise ValueError(f"{name} must hold a token, got {text!r}")
+    return found
 
 
 def _silent(_: str) -> None:

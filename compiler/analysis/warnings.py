@@ -1,0 +1,160 @@
+"""Warnings: what a designer should know before training, each with a code that stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnloom.compiler.analysis import by_zones
+from attnloom.compiler.zones import TooComplex
+
+if TYPE_CHECKING:
+    from attnloom.compiler.analysis.report import Report
+
+HIGH_LOAD = 0.5
+"""The share of relayed traffic from which on a single token is a bottleneck."""
+
+HIGH_SQUEEZE = 100
+"""Sources for each state that carries them, from which on little of each can get through."""
+
+HIGH_WASTE = 0.25
+"""Pairs that tiles compute and nobody reads, as a share of those that are read."""
+
+_FEW_TILES = 4
+"""Shorter sequences are mostly border, whatever the pattern."""
+
+CODES = {
+    "W101": "intended pairs that never meet",
+    "W102": "a query that reads no key",
+    "W103": "not everything is connected within the layers that are given",
+    "W104": "the order of the layers matters",
+    "W105": "the pattern depends on the layer, and no number of layers is given",
+    "W106": "documents learn of each other",
+    "W110": "globals that relay nothing",
+    "W201": "one token carries most of the traffic",
+    "W202": "one token is on every route",
+    "W203": "many sources for each state that can carry them",
+    "W301": "tiles that compute much more than is read",
+    "I401": "a token reads all and is read by all",
+}
+"""Every code, and what it is about; those that begin with I are not warnings but notes."""
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something to know about a pattern: a code of `CODES`, and what was found."""
+
+    code: str
+    message: str
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is good to know and no reason to worry."""
+        return self.code.startswith("I")
+
+
+def warnings(report: Report) -> tuple[Warning, ...]:
+    """All warnings about what a report has found, in the order of their codes, notes last."""
+    found = [*_reach(report), *_layers(report), *_hubs(report), *_cost(report)]
+    return tuple(sorted((Warning(*one) for one in found), key=lambda one: (one.is_note, one.code)))
+
+
+def _reach(report: Report) -> Iterator[tuple[str, str]]:
+    hops, stack = report.hops, report.stack
+    pair = hops.unreachable_pair
+    if pair is not None and (hops.unreachable or hops.unreachable is None):
+        share = f"{100 * hops.unreachable_share:.3g} %"
+        pairs = f"{hops.unreachable:,} intended pairs ({share})"
+        if hops.unreachable is None:
+            pairs = f"about {share} of the intended pairs"
+        yield (
+            "W101",
+            f"{pairs} never meet, for example {stack.name_of(pair.source)} -> "
+            f"{stack.name_of(pair.target)}",
+        )
+    empty = report.work.empty_row
+    if empty is not None:
+        queries = "some queries read" if empty.num_queries is None else (
+            f"{empty.num_queries:,} quer{'y reads' if empty.num_queries == 1 else 'ies read'}"
+        )  # fmt: skip
+        where = "" if stack.is_uniform else f" in layer {empty.layer}"
+        yield "W102", f"{queries} no key{where}, for example {stack.name_of(empty.query)}"
+    if report.leak is not None:
+        source, target = (stack.name_of(one) for one in (report.leak.source, report.leak.target))
+        yield "W106", f"documents learn of each other, for example {source} -> {target}"
+
+
+def _layers(report: Report) -> Iterator[tuple[str, str]]:
+    stack, coverage = report.stack, report.coverage
+    if report.subject.depends_on_layer and not stack.is_counted:
+        yield "W105", "the pattern depends on the layer; this is layer 0 alone, repeated (--layers)"
+    if not stack.is_counted or not report.hops.total:
+        return
+    if coverage.full_layer is None:
+        share = f"{100 * coverage.shares[-1]:.3g} %"
+        example = ""
+        if coverage.missing_pair is not None:
+            pair = coverage.missing_pair
+            names = stack.name_of(pair.source), stack.name_of(pair.target)
+            example = f", not {names[0]} -> {names[1]}"
+        layers = f"{stack.layers} layer{'s' * (stack.layers > 1)}"
+        yield "W103", f"{layers} connect {share} of the intended pairs{example}"
+    if not stack.is_uniform and stack.has_zones:
+        try:
+            order = stack.order[::-1]
+            turned = by_zones.coverage(stack, order, report.intended, report.note).shares[-1]
+        except TooComplex:
+            return
+        if turned != coverage.shares[-1]:
+            less = 100 * (coverage.shares[-1] - turned)
+            change = f"{'loses' if less > 0 else 'gains'} {abs(less):.3g} %"
+            yield (
+                "W104",
+                f"the order of the layers matters: the reverse order {change} of the pairs",
+            )
+
+
+def _hubs(report: Report) -> Iterator[tuple[str, str]]:
+    stack, hubs, narrow = report.stack, report.hubs, report.narrow
+    if hubs.relay_nothing and report.intended.is_causal and (report.hops.worst or 0) > 1:
+        mean = hubs.without.mean if hubs.without is not None else None
+        other = f" (mean {mean:.4g} without them)" if mean is not None else ""
+        yield (
+            "W110",
+            "these globals are sinks: whatever comes before them is read directly by whoever reads "
+            f"them, so they relay nothing{other}",
+        )
+    loads = hubs.traffic.loads if hubs.traffic is not None else ()
+    if loads and loads[0].low > HIGH_LOAD:
+        share = f"{100 * loads[0].share:.3g} %"
+        rest = ""
+        if hubs.dependent_share:
+            rest = f"; {100 * hubs.dependent_share:.3g} % of all pairs have no other shortest route"
+        yield "W201", f"token {stack.name_of(loads[0].token)} carries {share} of the traffic{rest}"
+    single = dict.fromkeys([*hubs.vital, *(narrow.single_points or ())])
+    if single:
+        names = ", ".join(str(stack.name_of(one)) for one in list(single)[:4])
+        more = f" and {len(single) - 4:,} more" if len(single) > 4 else ""
+        yield "W202", f"single points of failure: without {names}{more} some pairs never meet"
+    carried, spread = narrow.capacity, report.work.per_query
+    if narrow.squeeze is not None and narrow.squeeze > HIGH_SQUEEZE and carried and spread:
+        beyond = stack.length - (spread.median or 0)
+        yield (
+            "W203",
+            f"squeeze {narrow.squeeze:,.0f}: {beyond:,} tokens beyond the direct reads of the "
+            f"median token share {carried.at_least:,} states over {carried.layers} layers",
+        )
+
+
+def _cost(report: Report) -> Iterator[tuple[str, str]]:
+    tiles = report.cost.tiles
+    is_long = tiles is not None and report.stack.length >= _FEW_TILES * tiles.size
+    if tiles is not None and is_long and tiles.waste > HIGH_WASTE:
+        yield (
+            "W301",
+            f"tiles of {tiles.size} compute {100 * tiles.waste:,.0f} % more pairs than are read",
+        )
+    star = report.star
+    if star is not None:
+        yield "I401", f"token {report.stack.name_of(star)} reads all and is read by all"
