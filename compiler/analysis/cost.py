@@ -72,5 +72,7 @@ def _growth(
         half.tokens,
         reads / fewer if fewer else 0.0,
         keys.keys / less_cache.keys if keys and less_cache and less_cache.keys else None,
-        touched.touched / less_tiles.touched if touched and less_tiles else None,
+        touched.touched / less_tiles.touched
+        if touched and less_tiles and less_tiles.touched
+        else None,
     )

@@ -19,7 +19,7 @@ from attnloom.compiler.regions.base import Bools
 from attnloom.compiler.runs import Ints
 
 if TYPE_CHECKING:
-    from networkx import DiGraph
+    from networkx import DiGraph as DiGraph
 
 MOST_EDGES = 1 << 22
 """Edges of one graph."""

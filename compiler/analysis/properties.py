@@ -131,18 +131,25 @@ def _centres(layer: Layer) -> Bools | None:
     if size > _MOST_ROWS:
         return None
     positions = np.arange(layer.start, layer.stop, dtype=np.int64)
+    if layer.has_zones and len(layer.zones.places) == 1:
+        itself = Zones.zone(layer.start, layer.stop, d=(0, 0))
+        found = np.ones(size, dtype=np.bool_)
+        # A zone has a pair in each row and in each column of its bounds.
+        for i1, i2, j1, j2, _, _ in (~(layer.zones | itself)).boxes[:, 0].tolist():
+            found[i1 - layer.start : i2 + 1 - layer.start] = False
+            found[j1 - layer.start : j2 + 1 - layer.start] = False
+        return found
     if layer.has_zones:
         zones = layer.zones
         if zones.max_row_count()[0] < size - 1 or zones.max_column_count()[0] < size - 1:
             return np.zeros(size, dtype=np.bool_)
         counts = zones.row_counts(positions), zones.column_counts(positions)
-        itself = zones.contains(positions, positions)
+        own = zones.contains(positions, positions)
     else:
         grain = layer.grain
         counts = (
             grain.per_token(grain.table.row_totals(grain.weights)),
             grain.per_token(grain.table.key_totals(grain.weights)),
         )
-        itself = layer.region.contains(positions, positions)
-    found: Bools = (counts[0] - itself == size - 1) & (counts[1] - itself == size - 1)
-    return found
+        own = layer.region.contains(positions, positions)
+    return np.asarray((counts[0] - own == size - 1) & (counts[1] - own == size - 1))

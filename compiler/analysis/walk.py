@@ -14,6 +14,7 @@ import numpy as np
 from attnloom.compiler.regions import Region
 from attnloom.compiler.regions.base import Bools
 from attnloom.compiler.runs import Ints
+from attnloom.compiler.tokens import merged
 
 _ROWS_AT_ONCE = 1 << 16
 _FEW = 64
@@ -88,9 +89,23 @@ def _next(region: Region, level: Level, seen: Bools, start: int) -> Level:
     starts, stops = (np.concatenate(ends) for ends in zip(*parts, strict=True))
     if not len(starts):
         return Level(starts, stops)
-    low, high = int(starts.min()), int(stops.max())
-    change = np.bincount(starts - low, minlength=high - low + 1)
-    change -= np.bincount(stops - low, minlength=high - low + 1)
-    fresh = (np.cumsum(change)[:-1] > 0) & ~seen[low - start : high - start]
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], fresh.view(np.int8), [0]])))
-    return Level(edges[0::2] + low, edges[1::2] + low)
+    starts, stops = merged(starts, stops)
+    if len(starts) <= _FEW:
+        parts = [
+            _fresh(seen[low - start : high - start], low)
+            for low, high in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
+        first, last = (np.concatenate(ends) for ends in zip(*parts, strict=True))
+        return Level(first, last)
+    low, high = int(starts[0]), int(stops[-1])
+    change = np.zeros(high - low + 1, dtype=np.int8)
+    change[starts - low] = 1
+    change[stops - low] = -1
+    covered = np.cumsum(change, dtype=np.int8)[:-1] > 0
+    return Level(*_fresh(seen[low - start : high - start] | ~covered, low))
+
+
+def _fresh(seen: Bools, first: int) -> tuple[Ints, Ints]:
+    """The ranges of positions that have not been seen; the first of them all stands at `first`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[1], seen.view(np.int8), [1]])))
+    return edges[0::2] + first, edges[1::2] + first
