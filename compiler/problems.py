@@ -99,6 +99,7 @@ for _slug, _meaning in {
     "ambiguous-window": "a bare `window(512)`, which systems read in different ways",
     "bad-argument": "an argument that is missing, not known, given twice, or not of this form",
     "bad-value": "a value outside of what an argument, operator or function accepts",
+    "broken-contract": "what `expect` says is not so at this length",
     "division-by-zero": "`//` or `%` by zero",
     "duplicate-name": "a name that is defined twice",
     "let-cycle": "a `let` that needs itself",

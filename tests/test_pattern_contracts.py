@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import attnloom
 from attnloom.compiler import typed
+from attnloom.compiler.analysis.contracts import Answer
 from attnloom.compiler.evaluate import Environment
 
 NAMES = attnloom.bundled()
@@ -130,7 +131,10 @@ def test_contracts_hold_at_all_lengths_and_parameters(name: str, data: st.DataOb
         "head": data.draw(st.integers(0, heads - 1)), "heads": heads,
         "layer": data.draw(st.integers(0, layers - 1)), "layers": layers,
     }  # fmt: skip
-    check_contracts(pattern, n, place, data.draw(inputs_of(pattern, n)))
+    inputs = data.draw(inputs_of(pattern, n))
+    check_contracts(pattern, n, place, inputs)
+    found = pattern.check(n, heads=heads, layers=layers, inputs=inputs)
+    assert {one.answer for one in found} <= {Answer.HOLDS, Answer.ABSENT}, found
 
 
 @pytest.mark.parametrize("name", NAMES)

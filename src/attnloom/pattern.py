@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from attnloom.compiler.analysis.contracts import Outcome
     from attnloom.compiler.analysis.report import Report
     from attnloom.runtime.plan import Plan
 
@@ -461,6 +462,45 @@ class Pattern:
             sets = [_tokens("between", one, where["n"]) for one in between]
         options = Options.of(ends, sets, _integer("samples", samples, 2))
         return Report(subject, options, note or _silent)
+
+    def check(
+        self,
+        n: int,
+        *,
+        heads: int = 1,
+        layers: int = 1,
+        inputs: Mapping[str, Any] | None = None,
+        element: int = 0,
+        samples: int = 256,
+    ) -> list[Outcome]:
+        """Whether each `expect` statement is so, and what shows it if not.
+
+        Args:
+            n: tokens, memory tokens not counted.
+            heads: how many heads; a contract must hold for all that it is stated for.
+            layers: how many layers, likewise.
+            inputs: as in `bind`.
+            element: which batch element of the inputs.
+            samples: how many positions to search from where not all can be.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, named in the message.
+            PatternError: the pattern has no meaning at this length.
+
+        >>> import attnloom
+        >>> pattern = attnloom.parse("pattern p { window(last=2); expect hops <= 2 }")
+        >>> [(one.text, one.answer.value, one.words) for one in pattern.check(5)]
+        [('hops <= 2', 'fails', '0 -> 4 takes 4 hops: 0 -> 1 -> 2 -> 3 -> 4')]
+        """
+        from attnloom.compiler.analysis.contracts import Setting, check
+
+        where = _place(n, 0, 0, _integer("heads", heads, 1), None)
+        count = _integer("layers", layers, 1, _MOST_LAYERS)
+        read = self._inputs(inputs, where["n"])
+        chosen = _integer("element", element, 0, (read.batch or 1) - 1)
+        found = read.of(chosen)
+        many = _integer("samples", samples, 2)
+        return check(Setting(self._typed, where["n"], where["heads"], count, found, many))
 
     def _inputs(self, inputs: Mapping[str, Any] | None, length: int) -> Inputs:
         if inputs is not None and not isinstance(inputs, Mapping):

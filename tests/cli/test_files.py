@@ -1,4 +1,4 @@
-"""`check`, `fmt` and `list`."""
+"""`fmt` and `list`."""
 
 from __future__ import annotations
 
@@ -10,57 +10,6 @@ import attnloom
 
 GOOD = "pattern p {\n    window(each_side=2)\n}\n"
 UGLY = "pattern  p{window( each_side = 2 )}"
-BROKEN = "pattern p {\n    windw(each_side=2)\n}\n"
-
-
-def test_check_accepts_a_good_file(run, write) -> None:
-    path = write(GOOD)
-    assert f"{path}: ok (n = 16, 1000, 4096)" in run("check", path).stdout
-
-
-def test_check_accepts_every_bundled_pattern(run) -> None:
-    run("check", *attnloom.bundled())
-
-
-def test_check_lists_contracts(run, run_json) -> None:
-    assert "hops <= 2" in run("check", "longformer").stdout
-    report = run_json("check", "longformer", "-n", "7")["files"][0]
-    assert report["lengths"] == [7]
-    assert any("hops <= 2" in contract for contract in report["contracts"])
-
-
-def test_check_shows_place_and_hint_of_a_mistake(run, write) -> None:
-    path = write(BROKEN)
-    result = run("check", path, status=1)
-    assert f"{path}:2:5" in result.stderr
-    assert "did you mean `window`?" in result.stderr
-
-
-def test_check_reports_every_file(run, run_json, write) -> None:
-    good, bad = write(GOOD, "good.attn"), write(BROKEN, "bad.attn")
-    assert f"{good}: ok" in run("check", bad, good, status=1).stdout
-    data = run_json("check", bad, good, status=1)
-    assert [report["ok"] for report in data["files"]] == [False, True]
-    assert data["diagnostics"] == data["files"][0]["diagnostics"]
-    assert data["diagnostics"][0]["slug"]
-
-
-def test_check_notes_lengths_that_do_not_fit_unless_asked_for(run, write) -> None:
-    path = write("pattern p { global(500) }")
-    result = run("check", path)
-    assert "ok (n = 1000, 4096)" in result.stdout
-    assert "does not fit n = 16" in result.stderr
-    run("check", path, "-n", "16", status=1)
-
-
-def test_check_needs_an_input_only_to_try_lengths(run) -> None:
-    assert "no --input given for question" in run("check", "longformer_qa").stderr
-    run("check", "longformer_qa", "--input", "question=0..3")
-
-
-def test_check_reads_standard_input(run) -> None:
-    run("check", "-", text=GOOD)
-    assert "<stdin>:2:5" in run("check", "-", text=BROKEN, status=1).stderr
 
 
 def test_fmt_writes_in_place_and_is_then_content(run, write) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import attnloom
+from attnloom import contracts
 from attnloom.grammar import Diagnostic, PatternError, diagnostics, render
 
 ERRORS = Path(__file__).parents[1] / "errors"
@@ -45,13 +46,15 @@ SLUGS = sorted(name for name in diagnostics.SLUGS if name not in WITHOUT_FILE)
 def diagnose(path: Path) -> list[Diagnostic]:
     """Everything that is wrong with a pattern file, in the order it is shown.
 
-    A file that begins with `# at n = 8` is also bound to that length.
+    A file that begins with `# at n = 8` is also bound to that length, and its contracts checked.
     """
     try:
         pattern = attnloom.load(path)
         length = re.match(r"# at n = (\d+)\n", pattern.text)
         if length:
             pattern.reads(int(length[1]))
+            found = contracts.check_case(pattern, contracts.Case(int(length[1])))
+            return [one.diagnose(pattern, path.name) for one in found if one.fails]
     except PatternError as error:
         return list(error.diagnostics)
     return []

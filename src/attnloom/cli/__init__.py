@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from attnloom.cli.checking import check_command
 from attnloom.cli.compiling import compile_command
-from attnloom.cli.files import check_command, fmt_command, list_command
+from attnloom.cli.files import fmt_command, list_command
 from attnloom.cli.program import Program
 from attnloom.cli.running import run_command
 from attnloom.cli.showing import show_command

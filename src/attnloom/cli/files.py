@@ -1,4 +1,4 @@
-"""`check`, `fmt` and `list`: commands about pattern files as such."""
+"""`fmt` and `list`: commands about pattern files as such."""
 
 from __future__ import annotations
 
@@ -9,114 +9,10 @@ from typing import Any
 import click
 
 import attnloom
-from attnloom import Pattern, PatternError
-from attnloom.cli.options import (
-    existing_file,
-    files_argument,
-    input_option,
-    json_option,
-    layer_options,
-    load_pattern,
-    place,
-    read_inputs,
-    read_text,
-    set_option,
-)
-from attnloom.cli.output import print_diagnostics, print_json, print_table, print_text, say
+from attnloom import Pattern
+from attnloom.cli.options import existing_file, files_argument, json_option, read_text
+from attnloom.cli.output import print_json, print_table, say
 from attnloom.grammar import format_source
-
-DEFAULT_LENGTHS = (16, 1000, 4096)
-
-
-@click.command("check")
-@files_argument
-@click.option(
-    "-n",
-    "--length",
-    "lengths",
-    type=click.IntRange(min=1),
-    multiple=True,
-    help="A length to check at, repeatable.  [default: any of 16, 1000 and 4096 that fits]",
-)
-@set_option
-@input_option
-@layer_options
-@json_option
-@click.pass_context
-def check_command(
-    ctx: click.Context,
-    files: Sequence[str],
-    lengths: Sequence[int],
-    settings: Sequence[str],
-    inputs: Sequence[str],
-    layer: int,
-    layers: int | None,
-    as_json: bool,
-) -> None:
-    """Check pattern files: syntax, names, types, lengths.
-
-    Contracts (`expect ...`) are listed, not evaluated.
-
-    Example: attnloom check patterns/*.attn -n 512
-    """
-    where = place(0, None, layer, layers).bound
-    reports = []
-    for file in files:
-        try:
-            report = _checked(load_pattern(file, settings), lengths, inputs, where)
-        except PatternError as error:
-            report = {"ok": False, "diagnostics": error.diagnostics}
-        reports.append({"file": file, **report})
-        if not as_json:
-            _print_report(reports[-1])
-    passed = all(report["ok"] for report in reports)
-    if as_json:
-        found = [one for report in reports for one in report["diagnostics"]]
-        print_json({"ok": passed, "diagnostics": found, "files": reports})
-    ctx.exit(0 if passed else 1)
-
-
-def _checked(
-    pattern: Pattern, lengths: Sequence[int], inputs: Sequence[str], where: dict[str, int]
-) -> dict[str, Any]:
-    """What is found about one pattern; a length that was asked for must fit."""
-    fits: list[int] = []
-    notes: list[str] = []
-    if pattern.inputs and not inputs:
-        names = ", ".join(pattern.inputs)
-        notes.append(f"not tried at any length: no --input given for {names}")
-        lengths = ()
-    else:
-        for length in lengths or DEFAULT_LENGTHS:
-            try:
-                pattern.bind(length, inputs=read_inputs(pattern, inputs, length), **where)
-            except PatternError as error:
-                if lengths:
-                    raise
-                notes.append(f"does not fit n = {length}: {error.diagnostics[0].message}")
-            else:
-                fits.append(length)
-    return {
-        "ok": True,
-        "diagnostics": (),
-        "pattern": pattern.name,
-        "lengths": fits,
-        "contracts": pattern.contracts,
-        "notes": notes,
-    }
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    if not report["ok"]:
-        print_diagnostics(report["diagnostics"])
-        print_text(f"{report['file']}: {len(report['diagnostics'])} problem(s)")
-        return
-    lengths = ", ".join(map(str, report["lengths"]))
-    print_text(f"{report['file']}: ok" + (f" (n = {lengths})" if lengths else ""))
-    for contract in report["contracts"]:
-        print_text(f"    {contract}    (listed, not evaluated)", style="dim")
-    for note in report["notes"]:
-        say(f"    note: {note}")
 
 
 @click.command("fmt")

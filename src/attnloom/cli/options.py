@@ -67,8 +67,8 @@ input_option = click.option(
     metavar="NAME=VALUE",
     multiple=True,
     help="Give a run-time input. tokens: a token set (question=0..16); segments: lengths or one "
-    "id a token (doc=lengths:100,28 or doc=0,0,1); links: a JSON file with a list of keys for "
-    "each query (picks=FILE.json). Repeatable.",
+    "id a token (doc=lengths:100,28 or doc=0,0,1); links: a list of keys for each query, in "
+    "JSON or a file of it (picks=[[0],[0,1]] or picks=FILE.json). Repeatable.",
 )
 
 
@@ -286,10 +286,11 @@ def _tokens(_name: str, text: str, _length: int) -> str:
 
 
 def _segments(name: str, text: str, length: int) -> list[int]:
-    """`lengths:3,2` or `0,0,0,1,1`: one segment id for each token."""
+    """`lengths:3,2`, `0,0,0,1,1` or `[0, 0, 0, 1, 1]`: one segment id for each token."""
     is_lengths = text.startswith("lengths:")
+    listed = text[1:-1] if text[0] == "[" and text[-1] == "]" else text
     try:
-        numbers = [int(part) for part in text.removeprefix("lengths:").split(",")]
+        numbers = [int(part) for part in listed.removeprefix("lengths:").split(",")]
     except ValueError:
         raise click.UsageError(
             f"--input {name} wants integers between commas, got {text!r}"
@@ -304,9 +305,10 @@ def _segments(name: str, text: str, length: int) -> list[int]:
 
 
 def _links(name: str, text: str, length: int) -> list[list[int]]:
-    """A JSON file with a list of keys for each query."""
+    """A list of keys for each query: JSON, or the path of a file of it."""
     try:
-        keys = json.loads(Path(text).read_text(encoding="utf-8"))
+        is_inline = text.startswith("[")
+        keys = json.loads(text if is_inline else Path(text).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"--input {name}: cannot read {text!r}: {error}") from None
     is_lists = isinstance(keys, list) and all(

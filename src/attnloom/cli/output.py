@@ -32,8 +32,9 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
     console = _console(stderr=True)
     for diagnostic in diagnostics:
         first, *rest = render(diagnostic).rstrip("\n").split("\n")
-        console.print(Text(first, style="bold red"))
-        console.print(Text("\n".join(rest)), end="\n\n")
+        # Not wrapped: the marks stand under the line, and a command is copied as one.
+        console.print(Text(first, style="bold red"), soft_wrap=True)
+        console.print(Text("\n".join(rest)), end="\n\n", soft_wrap=True)
 
 
 def say(text: str) -> None:
