@@ -114,7 +114,7 @@ class Part:
             if self.order.dtype != np.int32 or self.order.ndim != 1:
                 return "order must be int32 in 1 dimension"
             found = np.sort(self.order[self.order != NO_PLACE])
-            if not np.array_equal(found, np.arange(query_len)):
+            if len(found) != query_len or not np.array_equal(found, np.arange(query_len)):
                 return "order must name every position once"
             query_len = kv_len = len(self.order)
         sizes = (query_len, kv_len, forward.block_m, forward.block_n)
@@ -204,6 +204,22 @@ class HeadLayout:
             keys, reads = row_block(halves, rows)
             dense[rows, keys] = reads
         return dense
+
+    def transposed_to_dense(self) -> Bools:
+        """The same matrix from the other halves, those for keys and values; likewise."""
+        turned = tuple(
+            Part(part.order, part.order_name, part.transposed, part.forward, part.blocks)
+            for part in self.parts
+        )
+        sizes = self.kv_len, self.query_len, self.block_n, self.block_m
+        return HeadLayout(*sizes, turned).to_dense().T
+
+    def fault(self) -> str | None:
+        """What is wrong with a layout that comes from outside, or `None`; see `Part.fault`."""
+        for number, part in enumerate(self.parts):
+            if (fault := part.fault(self.query_len, self.kv_len)) is not None:
+                return f"part {number}: {fault}"
+        return None
 
     def fingerprint(self) -> bytes:
         """A digest: equal ones mean equal parts."""

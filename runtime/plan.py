@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -90,6 +91,39 @@ class Plan:
             memory,
             dict(description or {}),
         )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, device: torch.device | str = "cpu") -> Plan:
+        """Read a plan that `save` wrote.
+
+        Nothing in the file is trusted: it is checked before it can reach a kernel.
+
+        Raises:
+            PlanFileError: the file is damaged, of a newer version, or holds no single plan; a
+                `ValueError`.
+            OSError: the file cannot be read.
+        """
+        from attnloom.runtime.plan_file import PlanFileError, read_plans
+
+        stack = read_plans(path, device=device)
+        if len(stack) > 1:
+            raise PlanFileError(
+                path, f"it holds the plans of {len(stack)} layers; use PlanStack.load"
+            )
+        return stack[0]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan to a safetensors file, with the pattern's text and parameters.
+
+        The file is replaced at once or, if anything fails, left as it was.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from attnloom.runtime.plan_file import write_plans
+        from attnloom.runtime.plan_stack import PlanStack
+
+        write_plans(PlanStack((self,), (0,)), path)
 
     def to(self, device: torch.device | str) -> Plan:
         """The plan on a device; itself when it is already there."""

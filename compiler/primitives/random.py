@@ -58,6 +58,10 @@ class Random(Primitive):
             "candidates": partial(context.candidates, values.get("outside")),
         }
 
+    def content(self) -> tuple[object, ...]:
+        """What decides the links, for a fingerprint."""
+        return self.seed, self.layer, self.head, self.links, self.candidates()
+
     @cached_property
     def _drawn(self) -> dict[int, Links]:
         return {}

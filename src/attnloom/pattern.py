@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from attnloom.compiler import typed
 from attnloom.compiler.bind import bind
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.counting import count
-from attnloom.compiler.dependence import depends_on_head
+from attnloom.compiler.dependence import depends_on_head, depends_on_layer
 from attnloom.compiler.elaborate import contracts_of
 from attnloom.compiler.evaluate import Environment, Value, too_much
 from attnloom.compiler.inputs import Inputs, read_inputs
@@ -23,7 +23,7 @@ from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_DENSE, MAX_LENGTH, TooLarge
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.parts import HeadLayout
-from attnloom.compiler.passes import OPTIONAL, Part, compile_region
+from attnloom.compiler.planning import Names, Planner, Request
 from attnloom.compiler.problems import Problem
 from attnloom.compiler.settings import read_settings, read_tokens
 from attnloom.compiler.tiling import tile
@@ -33,12 +33,14 @@ from attnloom.grammar import PatternError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import torch
 
     from attnloom.compiler.analysis.contracts import Outcome
     from attnloom.compiler.analysis.report import Report
     from attnloom.runtime.plan import Plan
+    from attnloom.runtime.plan_stack import PlanStack
 
 _PAIRS_AT_ONCE = 1 << 24
 _MOST_BLOCK = 1 << 16
@@ -287,7 +289,7 @@ class Pattern:
                 chosen[element, head] = known[name]
         return found, chosen
 
-    def parts(
+    def head_layouts(
         self,
         n: int,
         *,
@@ -298,55 +300,20 @@ class Pattern:
         block: int | tuple[int, int] = 128,
         without: Collection[str] = (),
         model: CostModel | None = None,
-    ) -> tuple[list[tuple[Part, ...]], NDArray[np.int64]]:
-        """What the passes of the block compiler make of all heads of a layer.
+    ) -> tuple[list[HeadLayout], NDArray[np.int64]]:
+        """What a plan of a layer is made of, without torch.
 
-        Args:
-            n: tokens, memory tokens not counted.
-            heads: how many heads.
-            layer: which layer, from 0.
-            layers: how many layers there are; `layer + 1` when not given.
-            inputs: as in `bind`.
-            block: queries and keys of a tile, or one number for both.
-            without: passes to leave out, of `attnloom.compiler.passes.OPTIONAL`.
-            model: what things cost; a large GPU when not given.
+        Arguments as in `compile`.
 
         Returns:
-            The different plans, each the parts of a head, and which of them each head follows,
-            `(batch or 1, heads)`; one row if the inputs are the same for all batch elements.
+            The different layouts, and which of them each head follows, `(batch or 1, heads)`; one
+            row if the inputs are the same for all batch elements.
         """
         where = _place(n, 0, layer, _integer("heads", heads, 1), layers)
-        block_m, block_n = _tile_size(block)
-        unknown = [name for name in without if name not in OPTIONAL]
-        if unknown:
-            raise ValueError(
-                f"without must name passes of {', '.join(OPTIONAL)}, got {unknown[0]!r}"
-            )
+        request = _request(where["heads"], block, without, model)
         read = self._inputs(inputs, where["n"])
-        found: list[tuple[Part, ...]] = []
-        known: dict[bytes, int] = {}
-        chosen = np.zeros((read.batch or 1, where["heads"]), dtype=np.int64)
-        varies = depends_on_head(self._typed)
-        for element in range(len(chosen)):
-            for head in range(where["heads"]):
-                if head and not varies:
-                    chosen[element, head] = chosen[element, 0]
-                    continue
-                bound = self._bound({**where, "head": head}, read, element)
-                with self._limited():
-                    parts = compile_region(
-                        bound.region, -bound.memory, bound.tokens,
-                        block_m=block_m, block_n=block_n, heads=where["heads"],
-                        model=model, without=without,
-                    )  # fmt: skip
-                name = b"".join(part.fingerprint() for part in parts)
-                if "dedupe" in without:
-                    name += bytes([element % 256, head % 256]) + len(found).to_bytes(8, "big")
-                if name not in known:
-                    known[name] = len(found)
-                    found.append(parts)
-                chosen[element, head] = known[name]
-        return found, chosen
+        planner = Planner(request)
+        return planner.layouts, self._chosen(planner.number, where, read)
 
     def compile(
         self,
@@ -360,6 +327,7 @@ class Pattern:
         inputs: Mapping[str, Any] | None = None,
         without: Collection[str] = (),
         model: CostModel | None = None,
+        cache: bool | str | Path = False,
     ) -> Plan:
         """The plan of a layer, to be executed by `attnloom.attention`.
 
@@ -373,31 +341,105 @@ class Pattern:
             inputs: as in `bind`; a batch of inputs makes a plan for that batch.
             without: passes of the block compiler to leave out, of
                 `attnloom.compiler.passes.OPTIONAL`; the results are the same.
-            model: what things cost; a large GPU when not given.
+            model: what things cost; when not given, as `attnloom calibrate` measured it on the
+                device, or a large GPU.
+            cache: keep the plan on disk, and take it from there if an equal one was kept: `True`
+                for the user's cache folder, or a folder.
 
         Raises:
             TypeError, ValueError: an argument is wrong, named in the message.
             PatternError: the pattern has no meaning at this length, or its plan is too large.
         """
-        from attnloom.runtime.plan import Plan
+        where = _place(n, 0, layer, _integer("heads", heads, 1), layers)
+        return self._compile(
+            where, [where["layer"]], block, device, inputs, without, model, cache
+        ).plans[0]
 
-        plans, chosen = self.parts(
-            n, heads=heads, layer=layer, layers=layers, inputs=inputs, block=block,
-            without=without, model=model,
-        )  # fmt: skip
-        layouts = [HeadLayout.of_parts(parts) for parts in plans]
-        tokens = operator.index(n)
-        memory = layouts[0].query_len - tokens
+    def compile_layers(
+        self,
+        n: int,
+        layers: int,
+        *,
+        heads: int = 1,
+        block: int | tuple[int, int] = 128,
+        device: torch.device | str = "cpu",
+        inputs: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
+        model: CostModel | None = None,
+        cache: bool | str | Path = False,
+    ) -> PlanStack:
+        """The plans of all layers of a model, of which there are `layers`; equal ones share one.
+
+        The other arguments, and what is raised, as in `compile`.
+
+        >>> import attnloom
+        >>> stack = attnloom.load("gemma3").compile_layers(2048, 26)
+        >>> len(stack), len(stack.plans), stack[5] is stack[11]
+        (26, 2, True)
+        """
+        count = _integer("layers", layers, 1, _MOST_LAYERS)
+        where = _place(n, 0, 0, _integer("heads", heads, 1), count)
+        every = range(count) if depends_on_layer(self._typed) else [0]
+        stack = self._compile(where, every, block, device, inputs, without, model, cache)
+        return stack if len(stack) == count else stack.repeated(count)
+
+    def _compile(
+        self,
+        where: dict[str, int],
+        layers: Sequence[int],
+        block: int | tuple[int, int],
+        device: torch.device | str,
+        inputs: Mapping[str, Any] | None,
+        without: Collection[str],
+        model: CostModel | None,
+        cache: bool | str | Path,
+    ) -> PlanStack:
+        """The plans of some layers, compiled or found in the cache."""
+        from attnloom.runtime.plan_cache import PlanCache
+        from attnloom.runtime.plan_stack import PlanStack
+
+        request = _request(where["heads"], block, without, model)
+        read = self._inputs(inputs, where["n"])
+        store = PlanCache.of(cache)
         description = {
             "pattern": self.name,
             "params": self.params,
-            "n": tokens,
-            "layer": layer,
+            "n": where["n"],
+            "layer": layers[0],
             "text": self.text,
         }
-        return Plan.from_layouts(
-            layouts, chosen, memory=memory, device=device, description=description
+        key = None
+        if store is not None:
+            names = Names(request)
+            named = [self._chosen(names.number, {**where, "layer": one}, read) for one in layers]
+            key = names.digest(np.stack(named))
+            if (found := store.get(key, device, description)) is not None:
+                return found
+        planner = Planner(request)
+        chosen = [self._chosen(planner.number, {**where, "layer": one}, read) for one in layers]
+        stack = PlanStack.from_layouts(
+            planner.layouts,
+            chosen,
+            memory=planner.layouts[0].query_len - where["n"],
+            device=device,
+            description=description,
         )
+        if store is not None and key is not None:
+            store.put(key, stack)
+        return stack
+
+    def _chosen(
+        self, number: Callable[[Bound], int], where: dict[str, int], read: Inputs
+    ) -> NDArray[np.int64]:
+        """The number of each head's relation, `(batch or 1, heads)`; equal heads are asked once."""
+        chosen = np.zeros((read.batch or 1, where["heads"]), dtype=np.int64)
+        varies = depends_on_head(self._typed)
+        for element in range(len(chosen)):
+            for head in range(where["heads"] if varies else 1):
+                bound = self._bound({**where, "head": head}, read, element)
+                with self._limited():
+                    chosen[element, head:] = number(bound)
+        return chosen
 
     def analyze(
         self,
@@ -548,6 +590,19 @@ def _place(n: int, head: int, layer: int, heads: int | None, layers: int | None)
         if found[one] >= found[name]:
             raise ValueError(f"{one} must be below {name}, {found[name]}, got {found[one]}")
     return found
+
+
+def _request(
+    heads: int,
+    block: int | tuple[int, int],
+    without: Collection[str],
+    model: CostModel | None,
+) -> Request:
+    """What is asked of the block compiler, checked."""
+    block_m, block_n = _tile_size(block)
+    if isinstance(without, str):
+        raise TypeError(f"without must be a collection of names, got the text {without!r}")
+    return Request(block_m, block_n, heads, tuple(without), model or CostModel())
 
 
 def _tile_size(block: int | tuple[int, int]) -> tuple[int, int]:

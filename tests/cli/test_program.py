@@ -114,9 +114,9 @@ def test_closed_pipe_is_quiet() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
 def test_interrupt_exits_130_without_a_traceback() -> None:
     code = (
-        "import os, signal, attnloom.cli.checking as checking\n"
+        "import signal, attnloom.cli.checking as checking\n"
         "from attnloom.cli import main\n"
-        "checking.load_pattern = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "checking.load_pattern = lambda *_: signal.raise_signal(signal.SIGINT)\n"
         "main()"
     )
     done = subprocess.run(

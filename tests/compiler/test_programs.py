@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,19 @@ from oracle import Meaningless, Unsettled, pairs
 from programs import Program, programs
 
 import attnloom
+from attnloom.compiler.model import CostModel
+from attnloom.compiler.passes import OPTIONAL
 from attnloom.grammar import format_source, parse, syntax
 from attnloom.grammar.words import KEYWORDS, SIGNS
 
 BLOCKS = (4, 8, 16, 32, 128, 12, 5, 1)
 """Sides of tiles."""
+
+TILES = ((16, 16), (32, 32), (64, 64), (128, 128), (128, 64), (8, 8), (8, 16), (4, 4))
+"""Queries and keys of tiles."""
+
+EAGER = CostModel(processors=4, reorder=-2.0, gathered=1.0, merge=0.0)
+"""A model in which orders, lists and splits pay at once, so that short sequences have them."""
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "language.md"
 
@@ -65,7 +73,9 @@ def ranges(row: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return found
 
 
-def check_program(program: Program, block: int, row: int) -> None:
+def check_program(
+    program: Program, block: int, row: int, tile: tuple[int, int], without: Collection[str]
+) -> None:
     """All that is asked of a pattern, for every head and batch element."""
     pattern = attnloom.parse(program.text, **program.params)
     places = [(element, head) for element in range(program.batch) for head in range(program.heads)]
@@ -80,8 +90,9 @@ def check_program(program: Program, block: int, row: int) -> None:
         "block": block,
     }
     if any(mask is None for mask in masks.values()):
-        with pytest.raises(attnloom.PatternError):
-            pattern.layouts(program.n, **where)
+        for ask in (pattern.layouts, pattern.head_layouts):
+            with pytest.raises(attnloom.PatternError):
+                ask(program.n, **where)
         return
     layouts, chosen = pattern.layouts(program.n, **where)
     assert chosen.shape == (program.batch, program.heads)
@@ -92,6 +103,16 @@ def check_program(program: Program, block: int, row: int) -> None:
         np.testing.assert_array_equal(layout.to_dense(), mask)
         assert layout.reads() == mask.sum()
         np.testing.assert_array_equal(layout.transpose().to_dense(), mask.T)
+    where.update(block=tile, without=without, model=EAGER)
+    heads, chosen = pattern.head_layouts(program.n, **where)
+    assert chosen.shape == (program.batch, program.heads)
+    for place, mask in masks.items():
+        assert mask is not None
+        head = heads[chosen[place]]
+        assert head.fault() is None
+        np.testing.assert_array_equal(head.to_dense(), mask)
+        np.testing.assert_array_equal(head.transposed_to_dense(), mask)
+        assert head.reads == mask.sum()
 
 
 def check_place(
@@ -125,9 +146,10 @@ def check_place(
 def check_drawn(data: st.DataObject, most: int) -> None:
     program = data.draw(programs(most))
     block, row = data.draw(st.sampled_from(BLOCKS)), data.draw(st.integers(0, most))
+    tile, without = data.draw(st.sampled_from(TILES)), data.draw(st.sets(st.sampled_from(OPTIONAL)))
     note(repr(program))
     try:
-        check_program(program, block, row)
+        check_program(program, block, row, tile, without)
     except Unsettled:
         return
 
@@ -162,7 +184,7 @@ ONCE_WRONG = [
 def test_what_was_wrong_once_stays_right(text: str, n: int) -> None:
     program = Program(text, n, 0, 2, 0, 1, {}, {}, 1)
     for block in BLOCKS:
-        check_program(program, block, n // 2)
+        check_program(program, block, n // 2, (block, block), ())
 
 
 # Each was accepted once, and meant nothing.

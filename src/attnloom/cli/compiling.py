@@ -38,7 +38,8 @@ from attnloom.cli.output import (
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel, predict
-from attnloom.compiler.passes import OPTIONAL, PASSES, Draft, Part, run_passes
+from attnloom.compiler.parts import HeadLayout, Part
+from attnloom.compiler.passes import OPTIONAL, PASSES, Draft, run_passes
 from attnloom.compiler.passes.draft import DraftPart
 from attnloom.compiler.tiles import TileRows
 from attnloom.grammar import parse
@@ -115,12 +116,12 @@ def compile_command(
     values = read_inputs(pattern, inputs, length)
     bound = pattern.bind(length, inputs=values, **where.bound)
     start = time.perf_counter()
-    plans, plan_of_head = pattern.parts(
+    layouts, layout_of_head = pattern.head_layouts(
         length, inputs=values, block=block, without=without, **where.all_heads
     )
     elapsed = time.perf_counter() - start
-    of_heads = [plans[index] for index in plan_of_head[0].tolist()]
-    figures = _figures(pattern, length, values, bound, plans, of_heads, where)
+    of_heads = [layouts[index].parts for index in layout_of_head[0].tolist()]
+    figures = _figures(pattern, length, values, bound, layouts, of_heads, where)
     model = CostModel()
     facts = {
         "pattern": pattern.name,
@@ -143,11 +144,9 @@ def compile_command(
     elif emit == "relation":
         stage["relation"] = bound.describe()
     elif emit == "blocks":
-        layouts, layout_of_head = pattern.layouts(
-            length, inputs=values, block=block, **where.all_heads
-        )
-        layout = layouts[layout_of_head[0, where.head]]
-        stage["rows"] = [list(row) for row in _block_rows(layout)]
+        grids, grid_of_head = pattern.layouts(length, inputs=values, block=block, **where.all_heads)
+        grid = grids[grid_of_head[0, where.head]]
+        stage["rows"] = [list(row) for row in _block_rows(grid)]
     elif emit in _PASSES:
         stage["pass"] = emit
         stage["parts"] = _after_pass(emit, bound, block, where, without)
@@ -175,7 +174,7 @@ def _figures(
     length: int,
     values: dict[str, Any],
     bound: Bound,
-    plans: Sequence[tuple[Part, ...]],
+    layouts: Sequence[HeadLayout],
     of_heads: Sequence[tuple[Part, ...]],
     where: Place,
 ) -> dict[str, Any]:
@@ -204,9 +203,9 @@ def _figures(
         "tiles": _tiles([part.forward for parts in of_heads for part in parts]),
         "tiles_transposed": _tiles([part.transposed for parts in of_heads for part in parts]),
         "orders": [part.order_name for part in of_heads[where.head]],
-        "unique_masks": sum(len(part.forward.masks) for parts in plans for part in parts),
-        "layouts": len(plans),
-        "plan_bytes": sum(part.num_bytes for parts in plans for part in parts),
+        "unique_masks": sum(len(part.forward.masks) for one in layouts for part in one.parts),
+        "layouts": len(layouts),
+        "plan_bytes": sum(layout.num_bytes for layout in layouts),
     }
 
 
