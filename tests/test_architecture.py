@@ -78,7 +78,10 @@ def test_layer_imports_only_what_lies_below_it(layer: str, allowed: tuple[str, .
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("torch", ("attnloom.runtime", "attnloom.cli.running", "attnloom.cli.oracle")),
+        (
+            "torch",
+            ("attnloom.runtime", "attnloom.nn", "attnloom.cli.running", "attnloom.cli.oracle"),
+        ),
         ("triton", ("attnloom.runtime.backends.triton", "attnloom.runtime.kernels")),
         ("networkx", ("attnloom.compiler.analysis",)),
         ("hypothesis", ("attnloom.testing",)),

@@ -18,15 +18,32 @@ from attnloom.grammar.diagnostics import did_you_mean
 from attnloom.pattern import Pattern
 
 if TYPE_CHECKING:
+    from attnloom import nn
     from attnloom.graphs import graph
+    from attnloom.nn.attention import PatternAttention
+    from attnloom.nn.memory import MemoryTokens
     from attnloom.runtime.attention import attention
     from attnloom.runtime.plan import Plan
 
-__all__ = ["Pattern", "PatternError", "Plan", "attention", "bundled", "graph", "load", "parse"]
+__all__ = [
+    "MemoryTokens",
+    "Pattern",
+    "PatternAttention",
+    "PatternError",
+    "Plan",
+    "attention",
+    "bundled",
+    "graph",
+    "load",
+    "nn",
+    "parse",
+]
 
 _LAZY = {
     "attention": "attnloom.runtime.attention",
     "graph": "attnloom.graphs",
+    "MemoryTokens": "attnloom.nn.memory",
+    "PatternAttention": "attnloom.nn.attention",
     "Plan": "attnloom.runtime.plan",
 }
 """What needs torch or networkx, which are imported when it is asked for."""
@@ -90,10 +107,12 @@ def parse(text: str, *, name: str = "<text>", **params: Any) -> Pattern:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return import_module("attnloom.nn")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'attnloom' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "nn"})
