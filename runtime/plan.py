@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.parts import HeadLayout
-from attnloom.runtime import backends
+from attnloom.runtime import backends, describe
+
+if TYPE_CHECKING:
+    from attnloom.runtime.flex import Flex
 
 
 class Operands(NamedTuple):
@@ -185,6 +188,22 @@ class Plan:
         matrices = np.stack([layout.to_dense() for layout in self.layouts])
         return torch.from_numpy(matrices).to(self.device)[self.layout_of_head]
 
+    def to_flex(self) -> Flex:
+        """The plan for PyTorch's `flex_attention`: `(block_mask, mask_mod)`.
+
+        The block mask has the blocks of the plain grid, in the order of positions, whatever order
+        the plan computes in. It is what `create_block_mask(mask_mod, ...)` would find, at the cost
+        of the tiles alone; FlexAttention's own arrays grow with the square of the length, though.
+
+        >>> import attnloom
+        >>> plan = attnloom.load("longformer").compile(4096, heads=2)
+        >>> plan.to_flex().block_mask.shape
+        (1, 2, 4096, 4096)
+        """
+        from attnloom.runtime.flex import to_flex
+
+        return to_flex(self)
+
     @cached_property
     def _uses(self) -> tuple[int, ...]:
         """How many (batch element, head) pairs follow each layout."""
@@ -229,35 +248,23 @@ class Plan:
         """Bytes of the layouts, for the forward and the backward pass."""
         return self.layout_of_head.nbytes + sum(layout.num_bytes for layout in self.layouts)
 
+    def describe(self) -> str:
+        """What is computed, layout by layout, with the expected gain and a picture of each.
+
+        >>> import attnloom
+        >>> plan = attnloom.load("longformer").compile(65536)
+        >>> print("\\n".join(plan.describe().splitlines()[2:8]))
+        layout 0: every head
+          reads 33,684,734 of 4,294,967,296 pairs (0.784%)
+          part 0: order identity; 3,572 of 262,144 blocks in use
+            forward: 3,572 tiles (1,534 full, 2,038 partial), 6 masks, 519 work items, 1 split
+            backward: 3,572 tiles (1,534 full, 2,038 partial), 6 masks, 519 work items, 1 split
+          predicted: 49.7 times as fast as dense attention (default model)
+        """
+        return describe.describe(self)
+
     def __repr__(self) -> str:
-        blocks = -(-self.query_len // self.block_m) * -(-self.kv_len // self.block_n)
-        every = blocks * self.layout_of_head.numel()
-        packed = f", {self.num_gathered} gathered" if self.num_gathered else ""
-        lengths = (
-            f"{self.query_len}"
-            if self.query_len == self.kv_len
-            else (f"{self.query_len} queries x {self.kv_len} keys")
-        )
-        facts = [
-            *_described(self.description),
-            f"length {lengths}" + (f" ({self.memory} memory)" if self.memory else ""),
-            f"{self.num_heads} heads" + (f", batch {self.batch_size}" if self.batch_size else ""),
-            f"{len(self.layouts)} layout{'s' * (len(self.layouts) != 1)}",
-            f"{self.num_tiles} of {every} tiles of {self.block_m}x{self.block_n} "
-            f"({self.num_full} full, {self.num_partial} partial{packed})",
-            f"density {self.density:.4g}",
-            f"{self.num_bytes / 1024:.1f} KiB on {self.device}",
-        ]
-        return f"Plan({', '.join(facts)})"
-
-
-def _described(description: Mapping[str, object]) -> Iterator[str]:
-    """The pattern's name and parameters, as far as the caller has given them."""
-    pattern, params = description.get("pattern"), description.get("params")
-    if isinstance(pattern, str) and "\n" not in pattern:
-        yield pattern
-    if isinstance(params, Mapping):
-        yield from (f"{name}={value}" for name, value in params.items())
+        return f"{describe.one_line(self)}\n{describe.picture(self.layouts[0])}"
 
 
 def _check_layouts(layouts: Sequence[object], choice: NDArray[Any], memory: int) -> None:

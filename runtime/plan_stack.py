@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnloom.compiler.parts import HeadLayout
+from attnloom.runtime.describe import one_line
 from attnloom.runtime.plan import Plan
 
 
@@ -129,7 +130,7 @@ class PlanStack(Sequence[Plan]):
         return (self.plans[number] for number in self.plan_of_layer)
 
     def __repr__(self) -> str:
-        plans = "\n  ".join(repr(plan) for plan in self.plans)
+        plans = "\n  ".join(one_line(plan) for plan in self.plans)
         return (
             f"PlanStack({len(self)} layers, {len(self.plans)} different plan(s), "
             f"{len(self.layouts)} layout(s), {self.num_bytes / 1024:.1f} KiB)\n  {plans}"

@@ -12,26 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnloom.compiler.layout import FULL, BlockLayout
-
-SHADES = " ░▒▓█"
-"""Empty, up to a third, up to two thirds, less than all, all."""
-
-ASCII_SHADES = " .:+#"
+from attnloom.compiler.pictures import areas, edges
 
 _MASKS_AT_ONCE = 256
-
-
-def mean_of_mask(mask: NDArray[np.bool_], cells: int) -> NDArray[np.float64]:
-    """The densities of a `cells x cells` picture of a dense mask.
-
-    >>> mean_of_mask(np.tri(4, dtype=bool), 2)
-    array([[0.75, 0.  ],
-           [1.  , 0.75]])
-    """
-    rows, columns = (_edges(length, cells) for length in mask.shape)
-    counts = np.add.reduceat(mask, rows[:-1], axis=0, dtype=np.int64)
-    counts = np.add.reduceat(counts, columns[:-1], axis=1)
-    return counts / _areas(rows, columns)
 
 
 def mean_of_layout(layout: BlockLayout, cells: int) -> NDArray[np.float64]:
@@ -41,7 +24,7 @@ def mean_of_layout(layout: BlockLayout, cells: int) -> NDArray[np.float64]:
     split among them at one row and one column: a full tile by area, a partial one by looking the
     split up in the cumulated counts of its mask.
     """
-    rows, columns = _edges(layout.query_len, cells), _edges(layout.kv_len, cells)
+    rows, columns = edges(layout.query_len, cells), edges(layout.kv_len, cells)
     if layout.block_m > layout.query_len // cells or layout.block_n > layout.kv_len // cells:
         raise ValueError(f"tiles of {layout.block_m} x {layout.block_n} are larger than a cell")
     cell_rows, row_splits = _splits(layout.tile_rows(), layout.block_m, rows)
@@ -68,7 +51,7 @@ def mean_of_layout(layout: BlockLayout, cells: int) -> NDArray[np.float64]:
         lower, total = sums[mask, -1, left], sums[mask, -1, -1]
         add(tiles, (corner, upper - corner, lower - corner, total - upper - lower + corner))
 
-    return counts.reshape(cells + 1, cells + 1)[:cells, :cells] / _areas(rows, columns)
+    return counts.reshape(cells + 1, cells + 1)[:cells, :cells] / areas(rows, columns)
 
 
 def tile_for(length: int, cells: int) -> int:
@@ -86,19 +69,6 @@ def exact_text(mask: NDArray[np.bool_], *, ascii_only: bool = False) -> str:
     """
     marks = "-#" if ascii_only else "·█"
     return "\n".join(" ".join(marks[int(pair)] for pair in row) for row in mask)
-
-
-def shade_text(densities: NDArray[np.float64], *, ascii_only: bool = False) -> str:
-    """Two characters a cell; any cell that is not empty shows, and `█` means all of its pairs.
-
-    >>> print(shade_text(np.array([[1.0, 0.001], [0.0, 0.5]])))
-    ██░░
-      ▒▒
-    """
-    shades = ASCII_SHADES if ascii_only else SHADES
-    levels = np.where(densities <= 0, 0, 1 + np.searchsorted([1 / 3, 2 / 3], densities))
-    levels[densities >= 1] = 4
-    return "\n".join("".join(shades[level] * 2 for level in row).rstrip() for row in levels)
 
 
 def save_png(densities: NDArray[np.float64], path: Path, *, title: str, length: int) -> None:
@@ -119,17 +89,6 @@ def save_png(densities: NDArray[np.float64], path: Path, *, title: str, length: 
     )
     axes.set(title=title, xlabel="key", ylabel="query")
     figure.savefig(path, format="png")
-
-
-def _edges(length: int, cells: int) -> NDArray[np.int64]:
-    """Where the cells begin, and the end of the last."""
-    if not 0 < cells <= length:
-        raise ValueError(f"{length} tokens cannot fill {cells} cells")
-    return np.arange(cells + 1, dtype=np.int64) * length // cells
-
-
-def _areas(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.multiply.outer(np.diff(rows), np.diff(columns))
 
 
 def _splits(

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from attnloom.compiler.layout import FULL, BlockLayout
-from attnloom.render import exact_text, mean_of_layout, mean_of_mask, shade_text, tile_for
+from attnloom.compiler.pictures import mean_of_mask, shade_text
+from attnloom.render import exact_text, mean_of_layout, tile_for
 
 
 def layout_of(mask: NDArray[np.bool_], block: int) -> BlockLayout:

@@ -35,14 +35,8 @@ from attnloom.cli.output import (
     say,
     terminal_width,
 )
-from attnloom.render import (
-    exact_text,
-    mean_of_layout,
-    mean_of_mask,
-    save_png,
-    shade_text,
-    tile_for,
-)
+from attnloom.compiler.pictures import mean_of_mask, shade_text
+from attnloom.render import exact_text, mean_of_layout, save_png, tile_for
 
 MASK_LIMIT = 2048
 """Up to this length the picture comes from the mask itself; beyond it, from the tiles."""
