@@ -122,6 +122,7 @@ def _route(route: Route | None, pair: Pair | None, stack: Stack) -> dict[str, An
     return {
         **(_pair(pair, stack) or {}),
         "hops": None if route is None else route.hops,
+        "arrival_layer": None if route is None else route.arrival,
         "path": []
         if route is None
         else [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from typing import Any, TypeVar
 
@@ -96,6 +96,10 @@ class Report:
             place = self.subject.pattern.place
             raise PatternError([too_much(place, str(error))]) from None
 
+    def with_pair(self, source: int, target: int) -> Report:
+        """The same with another pair, whose route is shown; sections are worked out anew."""
+        return replace(self, options=replace(self.options, pair=Pair(source, target)))
+
     @section
     def intended(self) -> Intended:
         """Which pairs are meant to meet: those of the whole pattern, without what is taken away."""
@@ -181,6 +185,12 @@ class Report:
         from attnloom.compiler.analysis.as_json import as_json
 
         return as_json(self)
+
+    def __str__(self) -> str:
+        """All sections as text; every line says how it was found."""
+        from attnloom.compiler.analysis.as_text import as_text
+
+        return "\n".join(map(str, as_text(self)))
 
     def __repr__(self) -> str:
         stack = self.stack

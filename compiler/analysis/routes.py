@@ -30,10 +30,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Route:
-    """A shortest route: reads that follow each other from the source to the target."""
+    """A shortest route: reads that follow each other from the source to the target.
+
+    Where layers differ, `arrival` is the number of layers after which the target knows of the
+    source at the earliest, over whatever route; it may take more reads than this one.
+    """
 
     pair: Pair
     reads: tuple[Read, ...]
+    arrival: int | None = None
 
     @property
     def hops(self) -> int:
@@ -95,7 +100,8 @@ def _fewest(stack: Stack, pair: Pair) -> Route | None:
         assert source is not None
         reads.append(Read(source, here, number, rule_of(layer, here, source)))
         here, left = source, left - 1
-    return Route(pair, tuple(reversed(reads)))
+    arrival = next(count for count, within in enumerate(known) if _holds(within[-1], pair.target))
+    return Route(pair, tuple(reversed(reads)), arrival)
 
 
 def _column(relation: Zones, position: int) -> Runs:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnloom.compiler.analysis import by_zones
+from attnloom.compiler.analysis.figures import Method
+from attnloom.compiler.analysis.spelling import share
 from attnloom.compiler.zones import TooComplex
 
 if TYPE_CHECKING:
@@ -43,15 +45,19 @@ CODES = {
 
 @dataclass(frozen=True)
 class Warning:
-    """Something to know about a pattern: a code of `CODES`, and what was found."""
+    """Something to know about a pattern: a code of `CODES`, what was found, and how."""
 
     code: str
     message: str
+    method: Method
 
     @property
     def is_note(self) -> bool:
         """Whether it is good to know and no reason to worry."""
         return self.code.startswith("I")
+
+
+Found = Iterator[tuple[str, str, Method]]
 
 
 def warnings(report: Report) -> tuple[Warning, ...]:
@@ -60,18 +66,19 @@ def warnings(report: Report) -> tuple[Warning, ...]:
     return tuple(sorted((Warning(*one) for one in found), key=lambda one: (one.is_note, one.code)))
 
 
-def _reach(report: Report) -> Iterator[tuple[str, str]]:
+def _reach(report: Report) -> Found:
     hops, stack = report.hops, report.stack
     pair = hops.unreachable_pair
     if pair is not None and (hops.unreachable or hops.unreachable is None):
-        share = f"{100 * hops.unreachable_share:.3g} %"
-        pairs = f"{hops.unreachable:,} intended pairs ({share})"
-        if hops.unreachable is None:
-            pairs = f"about {share} of the intended pairs"
+        amount = share(hops.unreachable_share)
+        pairs = f"about {amount} of the intended pairs"
+        if hops.unreachable is not None:
+            pairs = f"{hops.unreachable:,} intended pairs ({amount})"
         yield (
             "W101",
             f"{pairs} never meet, for example {stack.name_of(pair.source)} -> "
             f"{stack.name_of(pair.target)}",
+            hops.method,
         )
     empty = report.work.empty_row
     if empty is not None:
@@ -79,27 +86,34 @@ def _reach(report: Report) -> Iterator[tuple[str, str]]:
             f"{empty.num_queries:,} quer{'y reads' if empty.num_queries == 1 else 'ies read'}"
         )  # fmt: skip
         where = "" if stack.is_uniform else f" in layer {empty.layer}"
-        yield "W102", f"{queries} no key{where}, for example {stack.name_of(empty.query)}"
+        example = stack.name_of(empty.query)
+        method = report.work.kinds[0].method
+        yield "W102", f"{queries} no key{where}, for example {example}", method
     if report.leak is not None:
         source, target = (stack.name_of(one) for one in (report.leak.source, report.leak.target))
-        yield "W106", f"documents learn of each other, for example {source} -> {target}"
+        example = f"{source} -> {target}"
+        yield "W106", f"documents learn of each other, for example {example}", by_zones.METHOD
 
 
-def _layers(report: Report) -> Iterator[tuple[str, str]]:
+def _layers(report: Report) -> Found:
     stack, coverage = report.stack, report.coverage
     if report.subject.depends_on_layer and not stack.is_counted:
-        yield "W105", "the pattern depends on the layer; this is layer 0 alone, repeated (--layers)"
+        yield (
+            "W105",
+            "the pattern depends on the layer; this is layer 0 alone, repeated (--layers)",
+            Method("pattern"),
+        )
     if not stack.is_counted or not report.hops.total:
         return
     if coverage.full_layer is None:
-        share = f"{100 * coverage.shares[-1]:.3g} %"
+        amount = share(coverage.shares[-1])
         example = ""
         if coverage.missing_pair is not None:
             pair = coverage.missing_pair
             names = stack.name_of(pair.source), stack.name_of(pair.target)
             example = f", not {names[0]} -> {names[1]}"
         layers = f"{stack.layers} layer{'s' * (stack.layers > 1)}"
-        yield "W103", f"{layers} connect {share} of the intended pairs{example}"
+        yield "W103", f"{layers} connect {amount} of the intended pairs{example}", coverage.method
     if not stack.is_uniform and stack.has_zones:
         try:
             order = stack.order[::-1]
@@ -112,10 +126,11 @@ def _layers(report: Report) -> Iterator[tuple[str, str]]:
             yield (
                 "W104",
                 f"the order of the layers matters: the reverse order {change} of the pairs",
+                coverage.method,
             )
 
 
-def _hubs(report: Report) -> Iterator[tuple[str, str]]:
+def _hubs(report: Report) -> Found:
     stack, hubs, narrow = report.stack, report.hubs, report.narrow
     if hubs.relay_nothing and report.intended.is_causal and (report.hops.worst or 0) > 1:
         mean = hubs.without.mean if hubs.without is not None else None
@@ -124,19 +139,26 @@ def _hubs(report: Report) -> Iterator[tuple[str, str]]:
             "W110",
             "these globals are sinks: whatever comes before them is read directly by whoever reads "
             f"them, so they relay nothing{other}",
+            by_zones.METHOD,
         )
-    loads = hubs.traffic.loads if hubs.traffic is not None else ()
-    if loads and loads[0].low > HIGH_LOAD:
-        share = f"{100 * loads[0].share:.3g} %"
+    traffic = hubs.traffic
+    loads = traffic.loads if traffic is not None else ()
+    if traffic is not None and loads and loads[0].low > HIGH_LOAD:
+        amount = share(loads[0].share)
         rest = ""
         if hubs.dependent_share:
-            rest = f"; {100 * hubs.dependent_share:.3g} % of all pairs have no other shortest route"
-        yield "W201", f"token {stack.name_of(loads[0].token)} carries {share} of the traffic{rest}"
+            rest = f"; {share(hubs.dependent_share)} of all pairs have no other shortest route"
+        token = stack.name_of(loads[0].token)
+        yield "W201", f"token {token} carries {amount} of the traffic{rest}", traffic.method
     single = dict.fromkeys([*hubs.vital, *(narrow.single_points or ())])
     if single:
         names = ", ".join(str(stack.name_of(one)) for one in list(single)[:4])
         more = f" and {len(single) - 4:,} more" if len(single) > 4 else ""
-        yield "W202", f"single points of failure: without {names}{more} some pairs never meet"
+        yield (
+            "W202",
+            f"single points of failure: without {names}{more} some pairs never meet",
+            hubs.losses[0].hops.method if hubs.vital else Method("dominators"),
+        )
     carried, spread = narrow.capacity, report.work.per_query
     if narrow.squeeze is not None and narrow.squeeze > HIGH_SQUEEZE and carried and spread:
         beyond = stack.length - (spread.median or 0)
@@ -144,17 +166,20 @@ def _hubs(report: Report) -> Iterator[tuple[str, str]]:
             "W203",
             f"squeeze {narrow.squeeze:,.0f}: {beyond:,} tokens beyond the direct reads of the "
             f"median token share {carried.at_least:,} states over {carried.layers} layers",
+            carried.method,
         )
 
 
-def _cost(report: Report) -> Iterator[tuple[str, str]]:
+def _cost(report: Report) -> Found:
     tiles = report.cost.tiles
     is_long = tiles is not None and report.stack.length >= _FEW_TILES * tiles.size
     if tiles is not None and is_long and tiles.waste > HIGH_WASTE:
         yield (
             "W301",
             f"tiles of {tiles.size} compute {100 * tiles.waste:,.0f} % more pairs than are read",
+            tiles.method,
         )
     star = report.star
     if star is not None:
-        yield "I401", f"token {report.stack.name_of(star)} reads all and is read by all"
+        name = report.stack.name_of(star)
+        yield "I401", f"token {name} reads all and is read by all", Method("pattern")

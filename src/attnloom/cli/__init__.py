@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attnloom.cli.analyzing import analyze_command
 from attnloom.cli.checking import check_command
 from attnloom.cli.compiling import compile_command
 from attnloom.cli.files import fmt_command, list_command
@@ -18,6 +19,7 @@ program = Program(
         list_command,
         new_command,
         show_command,
+        analyze_command,
         compile_command,
         run_command,
     ],

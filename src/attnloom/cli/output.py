@@ -57,6 +57,17 @@ def print_facts(facts: Mapping[str, str]) -> None:
     _print_table(table)
 
 
+def print_label(title: str, text: str, label: str, *, column: int = 84) -> None:
+    """Print a line of a report: what it is about, what it says, and how that was found."""
+    line = Text(f"{title:<8} ", style="bold")
+    line.append(Text(text, style="not bold"))
+    if label:
+        line.append(" " * max(2, column + 2 - line.cell_len))
+        line.append(Text(f"[{label}]", style="not bold dim"))
+    line.rstrip()
+    _console().print(line, soft_wrap=True)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table with a head."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

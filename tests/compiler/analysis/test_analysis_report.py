@@ -77,7 +77,7 @@ def test_memory_tokens_are_called_by_their_names() -> None:
     body = "memory(2)\nwindow(each_side=1)"
     found = parse(body).analyze(50, pair=(-2, 40)).to_dict()
     assert found["route"] == {
-        "source": "m0", "target": 40, "hops": 1,
+        "source": "m0", "target": 40, "hops": 1, "arrival_layer": None,
         "path": [
             {"source": "m0", "target": 40, "layer": None, "by": "memory", "statement": "memory(2)"}
         ],
