@@ -164,11 +164,20 @@ class Lanes:
             self.reads.start, self.reads.stop,
             i=(start + self.width, self.reads.stop - 1), j=(low, start - 1),
         )  # fmt: skip
-        left = self.reads & over
+        return self._not_by_relays(self.reads & over).is_empty()
+
+    @cached_property
+    def _jumps(self) -> bool:
+        """Whether some read goes farther up than the lanes, and is not one over a relay."""
+        start, stop = self.reads.start, self.reads.stop
+        farther = self.reads & Zones.zone(start, stop, d=(self.width + 1, stop - start))
+        return not self._not_by_relays(farther).is_empty()
+
+    def _not_by_relays(self, reads: Zones) -> Zones:
         for relay in self.relays:
             taken = [Bounds(i=(relay, relay)), Bounds(j=(relay, relay))]
-            left = left - Zones.union(left.start, left.stop, taken)
-        return left.is_empty()
+            reads = reads - Zones.union(reads.start, reads.stop, taken)
+        return reads
 
     # --- over layers ---
 
@@ -177,15 +186,18 @@ class Lanes:
 
         A relay is one state more for each layer but the last, in which it is read. Lanes `w` routes
         across in every layer, if the ends touch; if they are so many hops apart that the layers do
-        not suffice, none. In between only the upper bound is known.
+        not suffice, none. In between only the upper bound is known. Each of the neighbours that
+        part the ends is of use in those layers that leave time to come and to go on.
         """
         if self.at_most is None and not self._parts_touching():
             return None
         most = min(self.ends.sizes)
         apart = -(-(self.last - self.first) // self.width) if self.width else layers + 1
         rounds = max(layers - apart + 1, 0)
-        lanes = self.width * rounds if apart == 1 or not rounds else 0
-        at_most = min(most, self.width * rounds + len(self.relays) * (layers - 1))
+        lanes = self.width * rounds if apart == 1 else 0
+        nearer = min(apart, 1 if self.is_direct else 2) if self._jumps else apart
+        most_rounds = max(layers - nearer + 1, 0)
+        at_most = min(most, self.width * most_rounds + len(self.relays) * (layers - 1))
         # Every route needs a source and a target of its own, also where a relay serves few of them.
         serving = sum(self._serves(relay, at_most) for relay in self.relays)
         return min(most, lanes + serving * (layers - 1)), at_most

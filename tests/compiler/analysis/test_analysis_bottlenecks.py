@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from dense_oracle import Matrix, distances, other_pairs, parse
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from networkx.algorithms.connectivity import minimum_st_node_cut
 from programs import Program, programs
@@ -323,6 +323,13 @@ def positions(runs: Runs) -> np.ndarray:
     return np.concatenate([np.arange(start, stop) for start, stop in runs])
 
 
+def shortcut() -> tuple[Report, Ends]:
+    """A token that relays nothing by itself, but shortens the way on behind it."""
+    body = "only causal\nwindow(each_side=1)\nbroadcast([2])"
+    return parse(body).analyze(10, layers=3), Ends(((0, 1),), ((4, 5),))
+
+
+@example(shortcut())
 @given(ended())
 def test_lanes_bound_the_flow_and_meet_it_where_they_say_so(case: tuple[Report, Ends]) -> None:
     report, ends = case
