@@ -266,12 +266,16 @@ def coverage(stack: Stack, order: Sequence[int], intended: Intended, note: Note)
     fields: list[Spread] = []
     field: list[Spread] = []
     full_layer, connected, is_settled = None, 0, False
+    num_known, holds_all = 0, intended.holds_all_reads
     for number, kind in enumerate(order):
         if not is_settled:
             note(f"composing layer {number + 1} of {len(order)}")
             known = checked(steps[kind] @ known)
-            before, connected = connected, target.num_reached(known)
-            is_settled = connected == target.total or (stack.is_uniform and connected == before)
+            connected = target.num_reached(known)
+            before, num_known = num_known, connected if holds_all else known.count()
+            is_settled = stack.is_uniform and num_known == before
+            # Where more may be learnt than is intended, fields go on growing.
+            is_settled = is_settled or (holds_all and connected == target.total)
             field = _field(known)
         shares.append(connected / target.total if target.total else 1.0)
         if full_layer is None and connected == target.total:

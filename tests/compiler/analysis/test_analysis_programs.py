@@ -108,6 +108,13 @@ def check_hops(program: Program) -> None:
             assert (field.least, field.median, field.most) == (sizes[0], middle, sizes[-1])
 
 
+def test_fields_grow_beyond_the_documents_over_memory() -> None:
+    pattern = attnloom.parse("pattern p {\ninput doc: segments\nmemory(1)\nsame(doc)\n}")
+    report = pattern.analyze(9, layers=3, inputs={"doc": [0] * 4 + [1] * 5})
+    assert report.coverage.full_layer == 1
+    assert [field.least for field in report.coverage.fields] == [5, 10, 10]
+
+
 @settings(max_examples=40)
 @given(programs(most=40))
 def test_hops_and_coverage_agree_with_networkx(program: Program) -> None:
