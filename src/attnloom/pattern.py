@@ -341,8 +341,8 @@ class Pattern:
             inputs: as in `bind`; a batch of inputs makes a plan for that batch.
             without: passes of the block compiler to leave out, of
                 `attnloom.compiler.passes.OPTIONAL`; the results are the same.
-            model: what things cost; when not given, as `attnloom calibrate` measured it on the
-                device, or a large GPU.
+            model: what things cost; when not given, as `attnloom calibrate` measured it on this
+                kind of device, or a large GPU. It decides how pairs are computed, never which.
             cache: keep the plan on disk, and take it from there if an equal one was kept: `True`
                 for the user's cache folder, or a folder.
 
@@ -395,10 +395,11 @@ class Pattern:
         cache: bool | str | Path,
     ) -> PlanStack:
         """The plans of some layers, compiled or found in the cache."""
+        from attnloom.runtime.calibration import model_for
         from attnloom.runtime.plan_cache import PlanCache
         from attnloom.runtime.plan_stack import PlanStack
 
-        request = _request(where["heads"], block, without, model)
+        request = _request(where["heads"], block, without, model or model_for(device))
         read = self._inputs(inputs, where["n"])
         store = PlanCache.of(cache)
         description = {

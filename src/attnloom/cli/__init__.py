@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attnloom.cli.analyzing import analyze_command
+from attnloom.cli.calibrating import calibrate_command
 from attnloom.cli.checking import check_command
 from attnloom.cli.compiling import compile_command
 from attnloom.cli.files import fmt_command, list_command
@@ -22,6 +23,7 @@ program = Program(
         analyze_command,
         compile_command,
         run_command,
+        calibrate_command,
     ],
 )
 

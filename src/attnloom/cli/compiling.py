@@ -13,6 +13,7 @@ import numpy as np
 from attnloom import Pattern
 from attnloom.cli.options import (
     Place,
+    did_you_mean,
     file_argument,
     head_option,
     heads_option,
@@ -36,6 +37,7 @@ from attnloom.cli.output import (
     size,
 )
 from attnloom.compiler.bound import Bound
+from attnloom.compiler.calibrated import model_of, names
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel, predict
 from attnloom.compiler.parts import HeadLayout, Part
@@ -80,6 +82,14 @@ STAGES = ("tree", "relation", "blocks", *_PASSES, "plan")
     show_default=True,
     help="Numbers in each head's query, for the prediction.",
 )
+@click.option(
+    "--model",
+    "model_name",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="What things cost: a large GPU, or a device that `attnloom calibrate` measured.",
+)
 @set_option
 @input_option
 @head_option
@@ -93,6 +103,7 @@ def compile_command(
     block: int,
     without: Sequence[str],
     head_dim: int,
+    model_name: str,
     settings: Sequence[str],
     inputs: Sequence[str],
     head: int,
@@ -115,14 +126,14 @@ def compile_command(
     pattern = load_pattern(file, settings)
     values = read_inputs(pattern, inputs, length)
     bound = pattern.bind(length, inputs=values, **where.bound)
+    model = _model(model_name)
     start = time.perf_counter()
     layouts, layout_of_head = pattern.head_layouts(
-        length, inputs=values, block=block, without=without, **where.all_heads
+        length, inputs=values, block=block, without=without, model=model, **where.all_heads
     )
     elapsed = time.perf_counter() - start
     of_heads = [layouts[index].parts for index in layout_of_head[0].tolist()]
     figures = _figures(pattern, length, values, bound, layouts, of_heads, where)
-    model = CostModel()
     facts = {
         "pattern": pattern.name,
         "n": length,
@@ -149,7 +160,7 @@ def compile_command(
         stage["rows"] = [list(row) for row in _block_rows(grid)]
     elif emit in _PASSES:
         stage["pass"] = emit
-        stage["parts"] = _after_pass(emit, bound, block, where, without)
+        stage["parts"] = _after_pass(emit, bound, block, where, without, model)
 
     if as_json:
         print_json({"ok": True, "diagnostics": [], **facts, **stage})
@@ -164,6 +175,18 @@ def compile_command(
             print_facts({name: str(value) for name, value in part.items()})
     else:
         print_text("\n".join(stage[emit]))
+
+
+def _model(name: str) -> CostModel:
+    """A cost model by its name."""
+    model = CostModel() if name == "default" else model_of(name)
+    if model is None:
+        known = ["default", *names()]
+        raise click.UsageError(
+            f"no cost model is called {name!r}; there is {', '.join(known)}."
+            + did_you_mean(name, known)
+        )
+    return model
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -283,11 +306,16 @@ def _predicted_line(predicted: dict[str, Any]) -> str:
 
 
 def _after_pass(
-    name: str, bound: Bound, block: int, where: Place, without: Sequence[str]
+    name: str,
+    bound: Bound,
+    block: int,
+    where: Place,
+    without: Sequence[str],
+    model: CostModel,
 ) -> list[dict[str, Any]]:
     """The parts of one head after a pass."""
     draft = Draft(
-        bound.region, -bound.memory, bound.tokens, block, block, where.heads, CostModel(),
+        bound.region, -bound.memory, bound.tokens, block, block, where.heads, model,
         apart="pack" not in without,
     )  # fmt: skip
     for done, after in run_passes(draft, without):
