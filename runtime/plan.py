@@ -19,6 +19,9 @@ from attnloom.runtime import backends, describe
 if TYPE_CHECKING:
     from attnloom.runtime.flex import Flex
 
+if TYPE_CHECKING:
+    from attnloom.runtime.decoding import Decoder
+
 
 class Operands(NamedTuple):
     """A plan as the arguments of an operator: tensors on its device, and integers."""
@@ -141,6 +144,17 @@ class Plan:
             found = backends.load(backend).operands(self.layouts, self.layout_of_head)
             self._operands[backend] = found
         return found
+
+    def decoder(self) -> Decoder:
+        """A decoder for sequences that grow token by token, up to the length of this plan.
+
+        Raises:
+            ValueError: the plan is not causal.
+        """
+        from attnloom.runtime.decoding import Decoder
+        from attnloom.runtime.row_reader import RowReader
+
+        return Decoder(RowReader(self))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plan:
         return self  # immutable, so a copied model may share it

@@ -8,13 +8,24 @@ import pkgutil
 
 import pytest
 
-import attnloom
-
+# The folders that are re-rooted at install time lie elsewhere than the package itself.
+PACKAGES = [
+    importlib.import_module(name)
+    for name in ("attnloom", "attnloom.grammar", "attnloom.compiler", "attnloom.runtime")
+]
 MODULES = sorted(
-    one.name
-    for one in pkgutil.walk_packages(attnloom.__path__, "attnloom.")
-    if not one.name.startswith("attnloom.runtime.kernels")
+    {
+        one.name
+        for package in PACKAGES
+        for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not one.name.startswith("attnloom.runtime.kernels")
+    }
 )
+
+
+def test_every_part_of_the_package_is_among_them() -> None:
+    parts = {name.split(".")[1] for name in MODULES}
+    assert {"cli", "nn", "grammar", "compiler", "runtime"} <= parts
 
 
 @pytest.mark.parametrize("name", ["attnloom", *MODULES])

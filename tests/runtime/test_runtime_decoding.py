@@ -1,0 +1,292 @@
+"""Decoding token by token against the whole sequence, and the keys that are kept meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runtime_helpers import dense_attention, plan_of, relations, window
+
+import attnloom
+from attnloom.runtime.decoding import Decoder, attention_step
+from attnloom.runtime.plan import Plan
+from attnloom.runtime.row_reader import RowReader, last_readers, reads_ahead
+from attnloom.runtime.rows import plan_of_rows
+
+HEADS, DIM = 4, 8
+
+
+def tensors(n: int, batch: int = 2, kv_heads: int = 2) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    return [
+        torch.randn(batch, heads, n, DIM, generator=generator, dtype=torch.float64)
+        for heads in (HEADS, kv_heads, kv_heads)
+    ]
+
+
+def whole(query: Any, key: Any, value: Any, plan: Plan, scale: float = DIM**-0.5) -> torch.Tensor:
+    return dense_attention(query, key, value, plan.to_dense(), scale)[0]
+
+
+CAUSAL = {
+    name: attnloom.load(name, **params)
+    for name, params in {
+        "mistral": {"recent": 9},
+        "streaming_llm": {"sinks": 3, "recent": 7},
+        "gpt_oss": {"recent": 6},
+        "decoder": {},
+        "sparse_transformer_strided": {},
+        "sparse_transformer_fixed": {},
+        "longformer_dilated": {},
+        "logsparse": {},
+        "transformer_xl": {},
+        "llama4_chunked": {},
+        "hymba": {},
+    }.items()
+}
+CAUSAL |= {
+    "per head": attnloom.parse(
+        "pattern p { when head < 2 { window(last=5) } else { random(links=3) }; only causal }"
+    ),
+    "memory": attnloom.parse("pattern p { memory(3); window(last=4); only causal }"),
+    "empty rows": attnloom.parse("pattern p { window(last=5); never collect(every 3 from 1) }"),
+    "never reads itself": attnloom.parse("pattern p { window(last=5) - self }"),
+}
+N = 150
+
+
+def plan_for(name: str, n: int = N) -> Plan:
+    return CAUSAL[name].compile(n, heads=HEADS, block=32)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_steps_of_one_token_give_the_rows_of_the_whole(name: str) -> None:
+    plan = plan_for(name)
+    query, key, value = tensors(plan.query_len)
+    expected = whole(query, key, value, plan)
+    decoder, reader = plan.decoder(), RowReader(plan)
+    for t in range(plan.query_len):
+        now = slice(t, t + 1)
+        output = decoder.step(query[:, :, now], key[:, :, now], value[:, :, now])
+        torch.testing.assert_close(output, expected[:, :, now])
+        assert decoder.num_kept.max() <= decoder.reader.most_live
+        past = key[:, :, : t + 1], value[:, :, : t + 1]
+        output = attention_step(query[:, :, now], *past, plan, t, reader=reader)
+        torch.testing.assert_close(output, expected[:, :, now])
+    assert decoder.position.tolist() == [plan.query_len] * 2
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_pieces_of_any_size_give_the_rows_of_the_whole(name: str) -> None:
+    plan = plan_for(name)
+    query, key, value = tensors(plan.query_len, kv_heads=4)
+    expected = whole(query, key, value, plan)
+    decoder, start = plan.decoder(), 0
+    for size in (140 if name == "decoder" else 40, 1, 5, 1, 1, 2, 70, 1, 1, 200):
+        now = slice(start, min(start + size, plan.query_len))
+        output = decoder.step(query[:, :, now], key[:, :, now], value[:, :, now])
+        torch.testing.assert_close(output, expected[:, :, now])
+        past = slice(0, now.stop)
+        output = attention_step(query[:, :, now], key[:, :, past], value[:, :, past], plan, start)
+        torch.testing.assert_close(output, expected[:, :, now])
+        start = now.stop
+        if start == plan.query_len:
+            break
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_causal_relation_can_be_decoded(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 120))
+    dense = data.draw(relations(n, n)) & np.tri(n, dtype=bool)
+    other = data.draw(relations(n, n)) & np.tri(n, dtype=bool)
+    plan = plan_of(np.stack([dense, dense, other, other])[None], 16, 32)
+    query, key, value = tensors(n)
+    expected = whole(query, key, value, plan)
+    decoder, start = plan.decoder(), 0
+    while start < n:
+        now = slice(start, min(n, start + data.draw(st.sampled_from([1, 1, 1, 2, 7, 50]))))
+        if data.draw(st.booleans()):
+            output = decoder.step(query[:, :, now], key[:, :, now], value[:, :, now])
+            torch.testing.assert_close(output, expected[:, :, now])
+        else:
+            decoder.append(key[:, :, now], value[:, :, now])
+        start = now.stop
+        # Exactly those that are read from now on, and the last token's own reads while it is there.
+        union = dense | other
+        live = union[start:].any(0) if start < n else np.zeros(n, dtype=bool)
+        assert decoder.num_kept.min() >= live[:start].sum()
+        assert decoder.num_kept.max() <= union[start - 1 :].any(0)[:start].sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_last_readers_are_those_of_the_mask(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 150))
+    dense = data.draw(relations(n, n))
+    plan = plan_of(dense[None, None], 16, 32)
+    wanted = np.where(dense.any(0), n - 1 - dense[::-1].argmax(0), -1)
+    assert last_readers(plan.layouts[0]).tolist() == wanted.tolist()
+    assert reads_ahead(plan.layouts[0]) == np.triu(dense, 1).any()
+    rows = np.array(data.draw(st.lists(st.integers(-1, n - 1), min_size=1, max_size=40)))
+    found = plan_of_rows(plan, rows[None]).to_dense()[0, 0].numpy()
+    assert np.array_equal(found, dense[rows] & (rows >= 0)[:, None])
+    reads = RowReader(plan).reads(rows[None])
+    unfolded = np.zeros((len(rows), n), dtype=bool)
+    used = reads.keys[0] >= 0
+    unfolded[:, reads.keys[0, used]] = reads.allowed[0, 0][:, used]
+    assert np.array_equal(unfolded, found)
+
+
+@pytest.mark.parametrize("name", attnloom.bundled())
+def test_last_readers_of_packed_and_ordered_plans_are_those_of_the_mask(name: str) -> None:
+    pattern = attnloom.load(name)
+    if pattern.inputs:
+        pytest.skip("it has inputs")
+    plan = pattern.compile(400, heads=2, layer=1, layers=2, block=(16, 32))
+    for number, layout in enumerate(plan.layouts):
+        dense = layout.to_dense()
+        n = len(dense)
+        wanted = np.where(dense.any(0), n - 1 - dense[::-1].argmax(0), -1)
+        assert last_readers(layout).tolist() == wanted.tolist(), number
+        assert reads_ahead(layout) == np.triu(dense, 1).any()
+
+
+EXPECTED_KEPT = {"mistral": 9, "streaming_llm": 10, "gpt_oss": 6}
+
+
+@pytest.mark.parametrize("name", EXPECTED_KEPT)
+def test_decoder_keeps_as_many_keys_as_the_analysis_predicts(name: str) -> None:
+    cache = CAUSAL[name].analyze(N, layers=1).cost.cache
+    assert cache is not None
+    decoder = plan_for(name).decoder()
+    assert decoder.reader.most_live == cache.keys == EXPECTED_KEPT[name]
+    query, key, value = tensors(N, batch=1)
+    for t in range(N):
+        now = slice(t, t + 1)
+        decoder.step(query[:, :, now], key[:, :, now], value[:, :, now])
+        assert decoder.num_kept[0] == min(t + 1, cache.keys)
+
+
+@pytest.mark.parametrize("name", ["sparse_transformer_strided", "logsparse", "llama4_chunked"])
+def test_room_of_a_decoder_is_what_the_analysis_predicts(name: str) -> None:
+    cache = CAUSAL[name].analyze(N, layers=1).cost.cache
+    assert cache is not None
+    assert plan_for(name).decoder().reader.most_live == cache.keys
+
+
+def test_room_stays_the_same_over_ten_thousand_steps() -> None:
+    plan = attnloom.load("streaming_llm", sinks=4, recent=28).compile(10_000)
+    decoder = plan.decoder()
+    key = torch.randn(1, 1, 1, 16, generator=torch.Generator().manual_seed(0))
+    decoder.step(key, key, key)
+    place = decoder.keys.data_ptr()
+    for t in range(1, 10_000):
+        output = decoder.step(key * (t % 7), key + t, key + t)
+    assert decoder.keys.data_ptr() == place
+    assert decoder.keys.shape == decoder.values.shape == (1, 1, 32, 16)
+    seen = torch.tensor([0, *range(1, 4), *range(9972, 10_000)])
+    past = (key + seen[:, None] * (seen[:, None] > 0))[0, 0]
+    weights = (past @ (key * (9999 % 7))[0, 0, 0] * 0.25).softmax(0)
+    torch.testing.assert_close(output[0, 0, 0], weights @ past)
+
+
+def test_padded_sequences_are_decoded_each_from_its_own_start() -> None:
+    plan = plan_for("streaming_llm")
+    query, key, value = tensors(60, batch=3)
+    starts = [0, 13, 60]
+    real = np.arange(60)[None] >= np.array(starts)[:, None]
+    decoder = plan.decoder()
+    outputs = [
+        decoder.step(
+            query[:, :, now], key[:, :, now], value[:, :, now], real=real[:, now]
+        )
+        for now in (slice(0, 30), *(slice(t, t + 1) for t in range(30, 60)))
+    ]  # fmt: skip
+    output = torch.cat(outputs, 2)
+    for element, start in enumerate(starts):
+        alone = [x[element : element + 1, :, start:] for x in (query, key, value)]
+        assert (output[element, :, :start] == 0).all()
+        if start < 60:
+            short = plan_for("streaming_llm", 60 - start)
+            torch.testing.assert_close(output[element, :, start:], whole(*alone, short)[0])
+    assert decoder.position.tolist() == [60, 47, 0]
+
+
+def test_sequences_can_be_selected_and_repeated() -> None:
+    plan = plan_for("mistral")
+    query, key, value = tensors(40)
+    decoder = plan.decoder()
+    first = slice(0, 25)
+    decoder.step(query[:, :, first], key[:, :, first], value[:, :, first])
+    order = torch.tensor([1, 0, 1])
+    decoder.select(order)
+    for t in range(25, 40):
+        now = slice(t, t + 1)
+        rows = [x[order][:, :, now] for x in (query, key, value)]
+        expected = whole(query, key, value, plan_for("mistral", 40))[order][:, :, now]
+        torch.testing.assert_close(decoder.step(*rows), expected)
+
+
+def test_what_a_key_holds_that_is_not_read_makes_no_difference() -> None:
+    plan = plan_for("mistral", 30)
+    query, key, value = tensors(30)
+    expected = whole(query, key, value, plan)
+    junk_key, junk_value = key.clone(), value.clone()
+    junk_key[:, :, :5] = junk_value[:, :, :5] = torch.nan
+    decoder = plan.decoder()
+    for t in range(30):
+        now = slice(t, t + 1)
+        output = decoder.step(query[:, :, now], junk_key[:, :, now], junk_value[:, :, now])
+        if t >= 5 + 8:
+            torch.testing.assert_close(output, expected[:, :, now])
+
+
+def test_scale_is_that_of_attention() -> None:
+    plan = plan_for("mistral", 20)
+    query, key, value = tensors(20)
+    output = plan.decoder().step(query, key, value, scale=0.7)
+    torch.testing.assert_close(output, whole(query, key, value, plan, 0.7))
+
+
+def test_steps_can_be_differentiated() -> None:
+    plan = plan_for("streaming_llm", 20)
+    inputs = [x.requires_grad_() for x in tensors(20)]
+    query, key, value = inputs
+    found = attention_step(query[:, :, 12:], key, value, plan, 12)
+    expected = whole(query, key, value, plan)[:, :, 12:]
+    wishes = torch.randn(found.shape, dtype=found.dtype)
+    for one, other in zip(
+        torch.autograd.grad(found, inputs, wishes),
+        torch.autograd.grad(expected, inputs, wishes),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_plan_that_reads_ahead_cannot_be_decoded() -> None:
+    plan = plan_of(window(20, 20, 3)[None, None].repeat(4, 1))
+    with pytest.raises(ValueError, match="plan must be causal"):
+        plan.decoder()
+
+
+def test_wrong_steps_are_refused() -> None:
+    plan = plan_for("mistral", 20)
+    query, key, value = tensors(20)
+    with pytest.raises(ValueError, match="the plan has 20 positions, got a query at 20"):
+        attention_step(query[:, :, :2], key, value, plan, 19)
+    with pytest.raises(ValueError, match="key 10 is read, and not among the 10 given"):
+        attention_step(query[:, :, :1], key[:, :, :10], value[:, :, :10], plan, 10)
+    with pytest.raises(ValueError, match="query must have the 4 heads of the plan, got 2"):
+        attention_step(query[:, :2], key, value, plan, 0)
+    decoder: Decoder = plan.decoder()
+    decoder.step(query, key, value)
+    with pytest.raises(ValueError, match="a sequence grows to 21 tokens, and the plan is for 20"):
+        decoder.step(query[:, :, :1], key[:, :, :1], value[:, :, :1])
+    decoder.reset()
+    assert decoder.is_empty
+    decoder.step(query[:1], key[:1], value[:1])
