@@ -267,12 +267,12 @@ class Plan:
 
         >>> import attnloom
         >>> plan = attnloom.load("longformer").compile(65536)
-        >>> print("\\n".join(plan.describe().splitlines()[2:8]))
+        >>> print("\\n".join(plan.describe().splitlines()[2:8]))  # doctest: +ELLIPSIS
         layout 0: every head
           reads 33,684,734 of 4,294,967,296 pairs (0.784%)
           part 0: order identity; 3,572 of 262,144 blocks in use
-            forward: 3,572 tiles (1,534 full, 2,038 partial), 6 masks, 519 work items, 1 split
-            backward: 3,572 tiles (1,534 full, 2,038 partial), 6 masks, 519 work items, 1 split
+            forward: 3,572 tiles (1,534 full, 2,038 partial), 6 masks, ... work items, 1 split
+            backward: 3,572 tiles (1,534 full, 2,038 partial), 6 masks, ... work items, 1 split
           predicted: 49.7 times as fast as dense attention (default model)
         """
         return describe.describe(self)
