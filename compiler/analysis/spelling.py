@@ -10,8 +10,8 @@ from attnloom.compiler.analysis.figures import Method
 def share(value: float) -> str:
     """A share of 1 in percent; only what is all reads as 100 %, and only what is nothing as 0.
 
-    >>> share(0.12178), share(0.99999), share(1.0), share(0.0)
-    ('12.2 %', '99.999 %', '100 %', '0 %')
+    >>> share(0.12178), share(0.99998), share(1.0), share(0.0)
+    ('12.2 %', '99.9980 %', '100 %', '0 %')
     """
     if value in (0.0, 1.0):
         return f"{100 * value:.0f} %"
