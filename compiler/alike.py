@@ -45,6 +45,25 @@ def alike(rows: NDArray[Any]) -> tuple[Ints, Ints]:
     return groups.reshape(-1).astype(np.int64), first.astype(np.int64)
 
 
+def by_first_use(numbers: Ints, count: int) -> tuple[Ints, Ints]:
+    """Numbers below `count` anew, in the order in which they occur.
+
+    Returns:
+        The old number of each new one, and the new numbers.
+
+    >>> used, numbers = by_first_use(np.array([3, 1, 3]), 5)
+    >>> used.tolist(), numbers.tolist()
+    ([3, 1], [0, 1, 0])
+    """
+    never = len(numbers)
+    first = np.full(count, never, dtype=np.int64)
+    first[numbers[::-1]] = np.arange(never - 1, -1, -1)  # what is written last stays
+    used = np.argsort(first, kind="stable")[: np.count_nonzero(first < never)]
+    new = np.empty(count, dtype=np.int64)
+    new[used] = np.arange(len(used))
+    return used, new[numbers]
+
+
 def packed_numbers(numbers: NDArray[Any], bound: int) -> Ints:
     """Rows of numbers below a bound as fewer and larger ones: equal rows stay equal.
 

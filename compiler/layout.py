@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from attnloom.compiler.bits import num_set, turned
+
 FULL = -1
 """The `mask_ids` entry of a tile in which every pair is allowed."""
 
@@ -98,7 +100,7 @@ class BlockLayout:
 
     def reads(self) -> int:
         """The number of allowed pairs."""
-        per_mask = np.bitwise_count(self.masks).sum((1, 2), dtype=np.int64)
+        per_mask = num_set(self.masks)
         partial = self.mask_ids[self.mask_ids != FULL]
         return self.num_full * self.block_m * self.block_n + int(per_mask[partial].sum())
 
@@ -114,9 +116,12 @@ class BlockLayout:
 
     def transpose(self) -> BlockLayout:
         """The layout of the transposed matrix: rows become columns. Twice gives the same layout."""
-        order = np.lexsort((self.tile_rows(), self.column_indices))
+        columns = self.column_indices
+        # Small numbers are sorted by counting.
+        order = np.argsort(
+            columns.astype(np.uint16) if self.num_kv_blocks < 1 << 16 else columns, kind="stable"
+        )
         counts = np.bincount(self.column_indices, minlength=self.num_kv_blocks)
-        turned = np.ascontiguousarray(self.unpacked_masks().transpose(0, 2, 1))
         return BlockLayout(
             query_len=self.kv_len,
             kv_len=self.query_len,
@@ -125,5 +130,5 @@ class BlockLayout:
             row_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             column_indices=self.tile_rows()[order],
             mask_ids=self.mask_ids[order],
-            masks=np.packbits(turned, axis=-1, bitorder="little"),
+            masks=turned(self.masks, self.block_n),
         )

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from attnloom.compiler.alike import alike
+from attnloom.compiler.alike import alike, by_first_use
+from attnloom.compiler.bits import different, num_set
 from attnloom.compiler.layout import FULL as FULL_MASK
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.limits import MAX_MASK_BYTES, MAX_TILES, TooLarge
@@ -41,7 +42,9 @@ def tile(region: Region, start: int, stop: int, block_m: int, block_n: int) -> B
     order = np.lexsort((columns, rows))
     num_rows = -(-(stop - start) // block_m)
     counts = np.bincount(rows, minlength=num_rows)
-    ids, used = _by_first_use(mask_ids[order])
+    ids = mask_ids[order]
+    partial = ids != FULL_MASK
+    used, ids[partial] = by_first_use(ids[partial], len(masks))
     return BlockLayout(
         query_len=stop - start,
         kv_len=stop - start,
@@ -148,17 +151,12 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
             f"over {MAX_MASK_BYTES >> 30} GiB of masks"
         )
     packed = np.empty((len(first), height, row_bytes), dtype=np.uint8)
-    sums = np.empty(len(first), dtype=np.int64)
     step = max(1, _MASK_ELEMENTS // (height * width))
     for begin in range(0, len(first), step):
         own = slice(begin, begin + step)
-        dense = region.dense(mixed.select(first[own]))
-        packed[own] = np.packbits(dense, axis=-1, bitorder="little")
-        sums[own] = np.count_nonzero(dense, axis=(1, 2))
-    names = packed.reshape(len(first), height * row_bytes)
-    names = np.ascontiguousarray(names).view(np.dtype((np.void, max(1, names.shape[1]))))
-    _, kept, which = np.unique(names.reshape(-1), return_index=True, return_inverse=True)
-    ids = which.reshape(-1).astype(np.int64)
+        packed[own] = region.bits(mixed.select(first[own]))
+    sums = num_set(packed)
+    kept, ids = different(packed)
     ids[sums == height * width] = FULL_MASK
     ids = ids[groups]
     some = sums[groups] > 0
@@ -166,15 +164,3 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
     columns = np.concatenate([full.column_numbers, mixed.column_numbers[some]])
     mask_ids = np.concatenate([np.full(len(full), FULL_MASK), ids[some]])
     return rows, columns, mask_ids, packed[kept]
-
-
-def _by_first_use(mask_ids: Ints) -> tuple[Ints, Ints]:
-    """Mask ids renumbered in the order in which they occur, and the old id of each."""
-    partial = mask_ids != FULL_MASK
-    used, first, inverse = np.unique(mask_ids[partial], return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    found = mask_ids.copy()
-    found[partial] = rank[inverse.reshape(-1)]
-    return found, used[order]

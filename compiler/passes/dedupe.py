@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from attnloom.compiler.alike import by_first_use
+from attnloom.compiler.bits import different
 from attnloom.compiler.layout import FULL
 from attnloom.compiler.passes.draft import Draft, DraftPart
 from attnloom.compiler.tiles import TileRows
@@ -25,14 +27,9 @@ def _once(rows: TileRows) -> TileRows:
     partial = np.flatnonzero(rows.mask_ids != FULL)
     if not len(partial):
         return replace(rows, masks=rows.masks[:0])
-    flat = np.ascontiguousarray(rows.masks.reshape(len(rows.masks), -1))
-    names = flat.view(np.dtype((np.void, flat.shape[1]))).reshape(-1)
-    _, name = np.unique(names, return_inverse=True)
-    of_tile = name.reshape(-1)[rows.mask_ids[partial]]
-    _, first, which = np.unique(of_tile, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order))
-    ids = rows.mask_ids.copy()
-    ids[partial] = rank[which.reshape(-1)]
-    return replace(rows, mask_ids=ids, masks=rows.masks[rows.mask_ids[partial[first[order]]]])
+    first, number = different(rows.masks)
+    of_tile = number[rows.mask_ids[partial]]
+    used, ids = by_first_use(of_tile, len(first))
+    mask_ids = rows.mask_ids.copy()
+    mask_ids[partial] = ids
+    return replace(rows, mask_ids=mask_ids, masks=rows.masks[first[used]])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnloom.compiler.alike import alike, packed_numbers
+from attnloom.compiler.bits import columns_used, different, rows_used, turned
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
@@ -31,9 +32,6 @@ _FEW_ROWS = 4
 _LONG = 8
 """Thin tiles in a row of tiles from which its few rows are worth a list."""
 
-_AT_ONCE = 1 << 10
-"""Masks that are unpacked at once."""
-
 
 def pack(draft: Draft) -> Draft:
     """Both halves of each part, packed."""
@@ -46,7 +44,7 @@ def _packed(part: DraftPart, draft: Draft) -> DraftPart:
     assert layout is not None
     queries, keys = pairs if pairs is not None else (_NONE, _NONE)
     wide = part.wide
-    turned = tuple(one.transposed() for one in wide)
+    other_way = tuple(one.transposed() for one in wide)
     whole = part.region
     return replace(
         part,
@@ -54,7 +52,7 @@ def _packed(part: DraftPart, draft: Draft) -> DraftPart:
         wide=(),
         forward=pack_half(layout, (queries, keys), wide, whole, start, model),
         transposed=pack_half(
-            layout.transpose(), (keys, queries), turned, whole.transposed(), start, model
+            layout.transpose(), (keys, queries), other_way, whole.transposed(), start, model
         ),
     )
 
@@ -96,13 +94,11 @@ class _Tiles:
 
     def rows_used(self) -> Bools:
         """Which rows each mask uses, `(num_masks, block_m)`."""
-        return np.asarray(self.masks.any(-1))
+        return rows_used(self.masks)
 
     def columns_used(self) -> Bools:
         """Which columns each mask uses, `(num_masks, block_n)`."""
-        packed = np.bitwise_or.reduce(self.masks, axis=1)
-        bits = np.unpackbits(packed, axis=-1, count=self.block_n, bitorder="little")
-        return bits.astype(np.bool_)
+        return columns_used(self.masks, self.block_n)
 
 
 def pack_half(
@@ -136,6 +132,8 @@ def pack_half(
     if len(pairs[0]):
         gathers.append(_columns_of_pairs(*pairs, listed, layout))
     gathers += [_columns_of_wide(one, start, layout) for one in wide if one.is_columns]
+    if not len(listed) and not any(len(one.rows) for one in gathers):
+        return TileRows.of(layout)
     gathered, more = _gathered_tiles(_joined(gathers, regular, layout.kv_len), layout)
     return _assembled(layout, [*parts, more], gathered, listed, regular)
 
@@ -184,21 +182,23 @@ def _listed(places: Ints, layout: BlockLayout) -> NDArray[np.int32]:
 def _tiles_of_tokens(places: Ints, whole: Region, start: int, layout: BlockLayout) -> _Tiles:
     """The tiles of listed places, asked of the region itself."""
     block, width = layout.block_m, layout.num_kv_blocks
-    number, columns, reads = rows_read(whole, places + start, start, width, layout.block_n)
-    codes, which = np.unique(number // block * width + columns, return_inverse=True)
-    bits = np.packbits(reads, axis=-1, bitorder="little")
-    masks = np.zeros((len(codes), block, bits.shape[1]), dtype=np.uint8)
-    masks[which.reshape(-1), number % block] = bits
+    found = rows_read(whole, places + start, start, width, layout.block_n)
+    codes, which = np.unique(found.tokens // block * width + found.stretches, return_inverse=True)
+    masks = np.zeros((len(codes), block, found.bits.shape[1]), dtype=np.uint8)
+    masks[which.reshape(-1), found.tokens % block] = found.bits[found.ids]
     unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
     return _Tiles(block, layout.block_n, codes // width, codes % width, ids[1:], unique)
 
 
 def _columns_of_wide(wide: Wide, start: int, layout: BlockLayout) -> _Columns:
     """The columns of scattered tokens in every row of tiles."""
-    rows, tokens, reads = columns_read(wide, start, layout.num_query_blocks, layout.block_m)
-    bits, ids = _unique_rows(np.packbits(reads, axis=-1, bitorder="little"))
+    found = columns_read(wide, start, layout.num_query_blocks, layout.block_m)
+    places = wide.tokens[found.tokens] - start
     return _Columns(
-        rows.astype(np.int32), (tokens - start).astype(np.int32), ids.astype(np.int32), bits
+        found.stretches.astype(np.int32),
+        places.astype(np.int32),
+        found.ids.astype(np.int32),
+        found.bits,
     )
 
 
@@ -307,43 +307,25 @@ def _take_thin_columns(tiles: _Tiles, model: CostModel) -> _Columns:
 def _columns_of(tiles: _Tiles, which: Ints) -> _Columns:
     """The used columns of some tiles, tile by tile."""
     masks, of_tile = np.unique(tiles.ids[which], return_inverse=True)
-    turned = _turned(tiles.masks[masks], tiles.block_n)
-    mask, column = np.nonzero(turned.any(-1))
-    bits, ids = _unique_rows(turned[mask, column])
+    by_column = turned(tiles.masks[masks], tiles.block_n)
+    mask, column = np.nonzero(by_column.any(-1))
+    bits, ids = _unique_rows(by_column[mask, column])
     of_tile = of_tile.reshape(-1)
     counts = np.bincount(mask, minlength=len(masks))
     each = counts[of_tile]
     begin = np.cumsum(each) - each
     first = tiles.columns[which] * tiles.block_n
-    places = np.empty(int(each.sum()), dtype=np.int32)
-    chosen = np.empty(len(places), dtype=np.int32)
-    # The tiles of a mask have the same columns: they are written together.
-    by_mask = np.argsort(of_tile, kind="stable")
-    ends = np.cumsum(np.bincount(of_tile, minlength=len(masks)))
-    stops = np.cumsum(counts)
-    for number in range(len(masks)):
-        own = by_mask[ends[number - 1] if number else 0 : ends[number]]
-        part = slice(stops[number] - counts[number], stops[number])
-        at = begin[own, None] + np.arange(counts[number])
-        places[at] = first[own, None] + column[part]
-        chosen[at] = ids[part]
+    starts = np.cumsum(counts) - counts
+    at = np.arange(int(each.sum())) + np.repeat(starts[of_tile] - begin, each)
+    places = (np.repeat(first, each) + column[at]).astype(np.int32)
+    chosen = ids[at].astype(np.int32)
     return _Columns(np.repeat(tiles.rows[which].astype(np.int32), each), places, chosen, bits)
-
-
-def _turned(masks: Bytes, width: int) -> Bytes:
-    """Masks by columns: `(num, block_m, bytes)` as `(num, width, ceil(block_m / 8))`."""
-    found = np.empty((len(masks), width, -(-masks.shape[1] // 8)), dtype=np.uint8)
-    for first in range(0, len(masks), _AT_ONCE):
-        own = slice(first, first + _AT_ONCE)
-        bits = np.unpackbits(masks[own], axis=-1, count=width, bitorder="little")
-        found[own] = np.packbits(bits.transpose(0, 2, 1), axis=-1, bitorder="little")
-    return found
 
 
 def _unique_rows(rows: Bytes) -> tuple[Bytes, Ints]:
     """The different rows of bytes, and the number of each."""
-    groups, first = alike(packed_numbers(rows, 256))
-    return rows[first], groups
+    first, number = different(rows[:, None])
+    return rows[first], number
 
 
 def _columns_of_pairs(
@@ -415,7 +397,7 @@ def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.
     slots[place] = columns.ids + 1
     groups, one = alike(packed_numbers(slots.reshape(-1, block_n), len(columns.bits) + 1))
     bits = np.concatenate([np.zeros_like(columns.bits[:1]), columns.bits])
-    masks = _turned(bits[slots.reshape(-1, block_n)[one]], block_m)
+    masks = turned(bits[slots.reshape(-1, block_n)[one]], block_m)
     unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
     row_of_tile = np.repeat(rows[starts], per_row)
     numbers = -1 - np.arange(len(row_of_tile))
@@ -428,13 +410,8 @@ def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.
 
 def _unique_masks(masks: Bytes) -> tuple[Bytes, Ints]:
     """The different masks, the first of all first, and the number of each."""
-    flat = np.ascontiguousarray(masks.reshape(len(masks), -1))
-    names = flat.view(np.dtype((np.void, flat.shape[1]))).reshape(-1)
-    _, first, which = np.unique(names, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return masks[first[order]], rank[which.reshape(-1)]
+    first, number = different(masks)
+    return masks[first], number
 
 
 def _assembled(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnloom.compiler.bits import Bytes, different, ranges
 from attnloom.compiler.regions import (
     EMPTY,
-    FULL,
     MIXED,
     Columns,
     Nothing,
@@ -86,48 +86,47 @@ def _axis(region: Region) -> Rows | Columns | None:
     return None
 
 
-def columns_read(
-    wide: Wide, start: int, num_rows: int, block: int
-) -> tuple[Ints, Ints, np.ndarray]:
-    """What each row of tiles reads of the tokens, column by column.
+def columns_read(wide: Wide, start: int, num_rows: int, block: int) -> Reads:
+    """What each row of tiles reads of the tokens, token by token."""
+    region = Minus(wide.region, wide.rest).transposed()
+    return rows_read(region, wide.tokens, start, num_rows, block)
 
-    Returns:
-        The row of tiles and the token of each column that is read at all, and which of its rows
-        read it, bool `(num_columns, block)`.
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """What single tokens share with stretches of `block` positions, an entry for each such pair.
+
+    Entries are those with a pair, by stretches and then by tokens. `bits` are different rows of
+    bits, the first of them full, and `ids` say which an entry has.
+
+    Shapes:
+        tokens, stretches, ids: `(num_entries,)`, the number of a token and of a stretch
+        bits: `(num_different, ceil(block / 8))`
     """
-    rows = np.repeat(np.arange(num_rows), len(wide.tokens))
-    tokens = np.tile(wide.tokens, num_rows)
-    tiles = Tiles(rows * block + start, tokens, block, 1, start)
-    kinds, rest = wide.region.classify(tiles), wide.rest.classify(tiles)
-    some = np.flatnonzero((kinds != EMPTY) & (rest != FULL))
-    reads = np.ones((len(some), block), dtype=np.bool_)
-    unsure = np.flatnonzero((kinds[some] == MIXED) | (rest[some] != EMPTY))
-    for first in range(0, len(unsure), _MASK_ELEMENTS // block):
-        own = unsure[first : first + _MASK_ELEMENTS // block]
-        part = tiles.select(some[own])
-        reads[own] = (wide.region.dense(part) & ~wide.rest.dense(part))[:, :, 0]
-    kept = reads.any(1)
-    return rows[some[kept]], tokens[some[kept]], reads[kept]
+
+    tokens: Ints
+    stretches: Ints
+    ids: Ints
+    bits: Bytes
 
 
-def rows_read(
-    region: Region, tokens: Ints, start: int, num_columns: int, block: int
-) -> tuple[Ints, Ints, np.ndarray]:
-    """What the tokens read of each column of tiles.
-
-    Returns:
-        For each token and column of tiles with a pair: the token's number among the tokens, the
-        column, and which of its keys are read, bool `(num_entries, block)`.
-    """
-    number = np.repeat(np.arange(len(tokens)), num_columns)
-    columns = np.tile(np.arange(num_columns), len(tokens))
-    tiles = Tiles(tokens[number], columns * block + start, 1, block, start)
+def rows_read(region: Region, tokens: Ints, start: int, num_stretches: int, block: int) -> Reads:
+    """What the tokens read of each column of tiles."""
+    number = np.tile(np.arange(len(tokens)), num_stretches)
+    stretch = np.repeat(np.arange(num_stretches), len(tokens))
+    tiles = Tiles(tokens[number], stretch * block + start, 1, block, start)
     kinds = region.classify(tiles)
-    some = np.flatnonzero(kinds != EMPTY)
-    reads = np.ones((len(some), block), dtype=np.bool_)
-    unsure = np.flatnonzero(kinds[some] == MIXED)
-    for first in range(0, len(unsure), _MASK_ELEMENTS // block):
-        own = unsure[first : first + _MASK_ELEMENTS // block]
-        reads[own] = region.dense(tiles.select(some[own]))[:, 0, :]
-    kept = reads.any(1)
-    return number[some[kept]], columns[some[kept]], reads[kept]
+    unsure = np.flatnonzero(kinds == MIXED)
+    step = _MASK_ELEMENTS // block
+    found = [
+        region.bits(tiles.select(unsure[first : first + step]))[:, 0]
+        for first in range(0, len(unsure), step)
+    ]
+    full = ranges(np.zeros(1, dtype=np.int64), np.full(1, block), block)
+    rows = np.concatenate([full, *found])
+    first, which = different(rows[:, None])
+    ids = np.zeros(len(number), dtype=np.int64)
+    ids[unsure] = which[1:]
+    kept = kinds != EMPTY
+    kept[unsure] = rows[1:].any(1)
+    return Reads(number[kept], stretch[kept], ids[kept], rows[first])

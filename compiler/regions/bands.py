@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attnloom.compiler.bits import ranges
 from attnloom.compiler.limits import MAX_RUNS, TooLarge
-from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
+from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Bytes, Kinds, Region, Tiles
 from attnloom.compiler.runs import Ints, Runs
 from attnloom.compiler.zones import Zones
 
@@ -179,6 +180,18 @@ class Bands(Region):
                 phase = ((difference - b.phase) % b.step)[:, None, None]
                 inside &= (apart + phase) % b.step == 0
             found |= inside
+        return found
+
+    def bits(self, tiles: Tiles) -> Bytes:
+        if self.block > 1 or any(b.step > 1 for b in self.bands):
+            return super().bits(tiles)
+        found = np.zeros((len(tiles), tiles.height, -(-tiles.width // 8)), dtype=np.uint8)
+        queries, left = tiles.queries, tiles.columns[:, None]
+        for b in self.bands:
+            first = np.maximum(b.j1, queries - b.d2) - left
+            stop = np.minimum(b.j2, queries - b.d1) + 1 - left
+            stop = np.where((queries >= b.i1) & (queries <= b.i2), stop, 0)
+            found |= ranges(first, stop, tiles.width)
         return found
 
     def runs(self, rows: Ints) -> Runs:

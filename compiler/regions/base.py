@@ -15,6 +15,7 @@ from attnloom.compiler.zones import Zones
 
 Bools = NDArray[np.bool_]
 Kinds = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
 
 EMPTY, MIXED, FULL = 0, 1, 2
 """What a tile is: no pair, some or not known, every pair. `min` is "and", `max` is "or"."""
@@ -118,6 +119,10 @@ class Region(ABC):
         """Who reads what within each tile, `(num_tiles, height, width)`."""
         return self.contains(tiles.queries[:, :, None], tiles.keys[:, None, :])
 
+    def bits(self, tiles: Tiles) -> Bytes:
+        """The same with its rows packed, `(num_tiles, height, ceil(width / 8))`."""
+        return np.packbits(sparing(self, tiles), axis=-1, bitorder="little")
+
 
 class Nothing(Region):
     """No pair."""
@@ -173,6 +178,9 @@ class Either(_Joined):
     def dense(self, tiles: Tiles) -> Bools:
         return reduce(np.logical_or, self._dense(tiles))
 
+    def bits(self, tiles: Tiles) -> Bytes:
+        return reduce(np.bitwise_or, [part.bits(tiles) for part in self.parts])
+
     def runs(self, rows: Ints) -> Runs:
         return union(part.runs(rows) for part in self.parts)
 
@@ -191,6 +199,9 @@ class Both(_Joined):
 
     def dense(self, tiles: Tiles) -> Bools:
         return reduce(np.logical_and, self._dense(tiles))
+
+    def bits(self, tiles: Tiles) -> Bytes:
+        return reduce(np.bitwise_and, [part.bits(tiles) for part in self.parts])
 
     def runs(self, rows: Ints) -> Runs:
         return intersection(part.runs(rows) for part in self.parts)
@@ -225,6 +236,9 @@ class Minus(Region):
 
     def dense(self, tiles: Tiles) -> Bools:
         return sparing(self.part, tiles) & ~sparing(self.taken, tiles)
+
+    def bits(self, tiles: Tiles) -> Bytes:
+        return self.part.bits(tiles) & ~self.taken.bits(tiles)
 
     def runs(self, rows: Ints) -> Runs:
         kept = self.part.runs(rows)

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from attnloom.compiler.alike import alike, packed_numbers
+from attnloom.compiler.bits import ranges
 from attnloom.compiler.limits import MAX_RUNS, TooLarge
-from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
+from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Bytes, Kinds, Region, Tiles
 from attnloom.compiler.regions.rectangles import rectangles
 from attnloom.compiler.runs import Ints, Runs
 from attnloom.compiler.zones import Zones
@@ -104,6 +105,16 @@ class Same(Region):
         if max(int(rows.max(initial=0)), int(keys.max(initial=0))) < 1 << 15:
             rows, keys = rows.astype(np.int16), keys.astype(np.int16)
         return np.asarray(rows[:, :, None] == keys[:, None, :])
+
+    def bits(self, tiles: Tiles) -> Bytes:
+        table = self._runs_of_ids
+        if len(table.starts) >= len(table.offsets):  # an id has several runs
+            return super().bits(tiles)
+        ids = self._at(tiles.queries, _NO_QUERY)
+        known = np.maximum(ids, 0)
+        first = np.where(ids >= 0, table.starts[known], 0) - tiles.columns[:, None]
+        stop = np.where(ids >= 0, table.stops[known], 0) - tiles.columns[:, None]
+        return ranges(first, stop, tiles.width)
 
     @cached_property
     def _runs_of_ids(self) -> Runs:
