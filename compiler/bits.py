@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,14 @@ def words(masks: Bytes) -> NDArray[Any]:
 
 def num_set(masks: Bytes) -> Ints:
     """How many bits of each matrix are set, `(num_masks,)`."""
-    return np.bitwise_count(words(masks)).sum((1, 2), dtype=np.int64)
+    return np.asarray(np.bitwise_count(words(masks)).sum((1, 2), dtype=np.int64))
 
 
 def rows_used(masks: Bytes) -> NDArray[np.bool_]:
     """Which rows have a bit set, `(num_masks, height)`."""
-    return np.asarray(np.bitwise_or.reduce(words(masks), axis=-1) != 0)
+    rows = words(masks)
+    joined = reduce(np.bitwise_or, (rows[..., number] for number in range(rows.shape[-1])))
+    return np.asarray(joined != 0)
 
 
 def columns_used(masks: Bytes, width: int) -> NDArray[np.bool_]:
@@ -80,10 +82,10 @@ def different(masks: Bytes) -> tuple[Ints, Ints]:
     rows = words(masks.reshape(len(masks), -1))
     # Equal matrices have equal sums; whether the others differ is looked at.
     weights = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64)
-    sums = (rows * (weights | np.uint64(1))).sum(1, dtype=np.uint64)
+    sums = rows.astype(np.uint64, copy=False) @ weights
     _, first, number = np.unique(sums, return_index=True, return_inverse=True)
     number = number.reshape(-1)
-    if not np.array_equal(rows, rows[first[number]]):
+    if len(first) < len(rows) and not np.array_equal(rows, rows[first[number]]):
         names = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).reshape(-1)
         _, first, number = np.unique(names, return_index=True, return_inverse=True)
         number = number.reshape(-1)

@@ -59,6 +59,7 @@ class Planner:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.layouts: list[HeadLayout] = []
+        self._first: Bound | None = None
         self._asked: dict[bytes, int] = {}
         self._found: dict[bytes, int] = {}
 
@@ -71,6 +72,14 @@ class Planner:
         if "dedupe" in self.request.without:
             self.layouts.append(self.request.layout(bound))
             return len(self.layouts) - 1
+        if not self.layouts:  # most plans have one, and need no names
+            self._first = bound
+            self.layouts.append(self.request.layout(bound))
+            return 0
+        if self._first is not None:
+            self._asked[self.request.key(self._first)] = 0
+            self._found[self.layouts[0].fingerprint()] = 0
+            self._first = None
         asked = self.request.key(bound)
         if asked not in self._asked:
             layout = self.request.layout(bound)
