@@ -6,6 +6,8 @@ A key is *live* as long as a later token may read it; a `Decoder` keeps the live
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -65,22 +67,33 @@ def attention_step(
         raise ValueError(
             f"the plan has {plan.query_len} positions, got a query at {int(positions.max())}"
         )
-    return _by_rows(query, key, value, reader, np.maximum(positions, -1), scale)
+    return attention_rows(query, key, value, reader, np.maximum(positions, -1), scale=scale)
 
 
-def _by_rows(
+def attention_rows(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     reader: RowReader,
     positions: Ints,
-    scale: float | None,
-    slots: NDArray[np.int32] | None = None,
+    *,
+    slots: NDArray[np.integer[Any]] | None = None,
+    scale: float | None = None,
 ) -> torch.Tensor:
-    """Attention of queries at `positions`, some rows at a time.
+    """Attention of any queries of a plan, over keys that stand anywhere.
 
-    `slots` `(batch, kv_len)` says where each key stands, -1 where it is not; when not given, key
-    `j` stands at `j`.
+    Args:
+        query: `(batch, heads, count, head_dim)`.
+        key: `(batch, kv_heads, length, head_dim)`.
+        value: like `key`.
+        reader: of the plan.
+        positions: of the queries, `(batch or 1, count)`; one that is -1 reads nothing and gives 0.
+        slots: where each key stands, `(batch, keys)`, -1 where it is not; when not given, key `j`
+            stands at `j`.
+        scale: factor of the scores; `1 / sqrt(head_dim)` when not given.
+
+    Raises:
+        ValueError: a key that is read is missing.
     """
     outputs = []
     for start in range(0, query.shape[2], _ROWS_AT_ONCE):
@@ -205,16 +218,19 @@ class Decoder:
         if query.shape[2] == 1:
             self._forget(positions.max(1) - 1)
             self._keep(key, value, positions, np.zeros_like(self.position))
-            output = _by_rows(
-                query, self.keys, self.values, self.reader, positions, scale, self._slots
-            )
+            output = attention_rows(
+                query, self.keys, self.values, self.reader, positions,
+                slots=self._slots, scale=scale,
+            )  # fmt: skip
         else:
             room = self.reader.most_live
             slots = self._slots.copy()
             for row, own in zip(slots, positions, strict=True):
                 row[own[own >= 0]] = room + np.flatnonzero(own >= 0)
             keys, values = torch.cat([self.keys, key], 2), torch.cat([self.values, value], 2)
-            output = _by_rows(query, keys, values, self.reader, positions, scale, slots)
+            output = attention_rows(
+                query, keys, values, self.reader, positions, slots=slots, scale=scale
+            )
             self._append(key, value, positions)
         self.position = np.maximum(self.position, positions.max(1) + 1)
         return output

@@ -83,12 +83,14 @@ def test_layer_imports_only_what_lies_below_it(layer: str, allowed: tuple[str, .
             (
                 "attnloom.runtime",
                 "attnloom.nn",
+                "attnloom.integrations",
                 *(f"attnloom.cli.{name}" for name in ("running", "oracle", "calibrating")),
             ),
         ),
         ("triton", ("attnloom.runtime.backends.triton", "attnloom.runtime.kernels")),
         ("networkx", ("attnloom.compiler.analysis",)),
         ("hypothesis", ("attnloom.testing",)),
+        ("transformers", ("attnloom.integrations.transformers",)),
         ("matplotlib", ("attnloom.render",)),
         ("rich", ("attnloom.cli",)),
         ("click", ("attnloom.cli",)),
@@ -118,7 +120,7 @@ def test_no_folder_is_loaded_twice() -> None:
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:
-    heavy = ("torch", "triton", "networkx", "matplotlib", "hypothesis", "scipy")
+    heavy = ("torch", "transformers", "triton", "networkx", "matplotlib", "hypothesis", "scipy")
     code = f"import sys, attnloom; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "tests"

@@ -1,0 +1,73 @@
+"""What a registered pattern refuses, because it would get it wrong without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from attnloom.integrations.transformers.masks import MaskInfo
+
+_REFUSED = {
+    "softcap": "caps its scores",
+    "s_aux": "has attention sinks",
+    "position_bias": "adds a bias to its scores",
+    "head_mask": "masks heads",
+    "cu_seq_lens_q": "packs several sequences into one",
+    "cu_seqlens": "packs several sequences into one",
+}
+"""Arguments that change the result, and what a model that gives them does."""
+
+
+def checked(
+    name: str,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    info: MaskInfo | torch.Tensor | None,
+    dropout: float,
+    given: Mapping[str, Any],
+) -> MaskInfo:
+    """What is known of the call, once it is certain that nothing else is asked for.
+
+    Raises:
+        ValueError: something is.
+    """
+    what = type(module).__name__
+    for argument, doing in _REFUSED.items():
+        if given.get(argument) is not None:
+            raise ValueError(f"{name}: {what} {doing} ({argument}), which is not supported")
+    if dropout:
+        raise ValueError(
+            f"{name}: dropout of attention weights is not supported, got {dropout}; set "
+            "the model's attention dropout to 0"
+        )
+    if given.get("output_attentions"):
+        raise ValueError(f"{name}: there are no attention weights to give out")
+    config = getattr(module, "config", None)
+    in_decoder = getattr(module, "is_decoder", False) is True
+    if "Cross" in what or (in_decoder and getattr(config, "is_encoder_decoder", False)):
+        raise ValueError(
+            f"{name}: {what} may be cross-attention, which a pattern does not describe; "
+            "choose it for the encoder alone"
+        )
+    if info is None and not getattr(module, "is_causal", False):
+        # Such as of pictures: models without masks.
+        return MaskInfo(query.shape[2], query.shape[2], 0, 0, None, None)
+    if not isinstance(info, MaskInfo):
+        shown = "none" if info is None else f"one of shape {tuple(info.shape)}"
+        raise ValueError(
+            f"{name}: a mask (batch, length) can be given, and the model has handed on "
+            f"{shown}; say other things in the pattern"
+        )
+    if info.foreign is not None:
+        raise ValueError(
+            f"{name}: the model asks for more than a window ({info.foreign}), as for packed "
+            "sequences or pictures; say it in the pattern, with an input"
+        )
+    if info.kv_offset:
+        raise ValueError(
+            f"{name}: the cache has dropped {info.kv_offset} keys by the model's own "
+            "window; give past_key_values, a PatternCache or a DynamicCache() of no model"
+        )
+    return info

@@ -1,0 +1,100 @@
+"""Models with random weights, and eager attention over the dense masks of patterns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+import attnloom
+
+LAYERS, HEADS, WIDTH, WORDS = 4, 4, 32, 61
+
+COMMON: dict[str, Any] = {
+    "vocab_size": WORDS, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS, "max_position_embeddings": 512, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": None,
+}  # fmt: skip
+DECODER = {**COMMON, "num_key_value_heads": 2, "head_dim": 8}
+
+DECODERS: dict[str, dict[str, Any]] = {
+    "Llama": DECODER,
+    "Gemma3Text": {**DECODER, "sliding_window": 5, "query_pre_attn_scalar": 8},
+    "Mistral": {**DECODER, "sliding_window": 7},
+    "Qwen3": DECODER,
+}
+NO_DROPOUT = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "ModernBert": {**COMMON, "local_attention": 8, "global_attn_every_n_layers": 2},
+    "Bert": {**COMMON, **NO_DROPOUT},
+    "Roberta": {**COMMON, **NO_DROPOUT},
+}
+
+
+def model_of(name: str, head: str, options: Mapping[str, Any], seed: int = 0) -> Any:
+    """A model in float64 whose random weights are large enough for every key to matter."""
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(**options)
+    model = getattr(transformers, f"{name.removesuffix('Text')}{head}")(config).double().eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            weight.copy_(0.25 * noise + (1 if weight.dim() == 1 else 0))
+    return model
+
+
+def use_eager(model: Any, pattern: attnloom.Pattern, **inputs: Any) -> None:
+    """Have a model run its own eager attention over the dense mask of each layer of a pattern."""
+    import transformers
+
+    def mask(attention_mask: Any = None, **given: Any) -> Any:
+        if attention_mask is None:
+            return torch.ones(given["batch_size"], given["q_length"], dtype=torch.bool)
+        return attention_mask
+
+    def attend(
+        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **given: Any
+    ) -> Any:
+        real = attention_mask if attention_mask is not None else torch.ones(query.shape[0::2])
+        allowed = dense(pattern, real, module.layer_idx, **inputs).to(query.device)
+        # Finite in float32 as well, in which models work the softmax out.
+        bias = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill(~allowed, -1e30)
+        eager = sys.modules[type(module).__module__].eager_attention_forward
+        return eager(module, query, key, value, bias, **given)
+
+    transformers.AttentionInterface.register("dense_oracle", attend)
+    transformers.AttentionMaskInterface.register("dense_oracle", mask)
+    model.set_attn_implementation("dense_oracle")
+
+
+def dense(pattern: attnloom.Pattern, real: torch.Tensor, layer: int, **inputs: Any) -> torch.Tensor:
+    """Who reads whom in a padded batch, the pattern being of the real tokens of each element."""
+    batch, length = real.shape
+    found = np.zeros((batch, HEADS, length, length), dtype=bool)
+    for element, row in enumerate(real.numpy() != 0):
+        slots = np.flatnonzero(row)
+        own = {name: value[element : element + 1, row] for name, value in inputs.items()}
+        for head in range(HEADS):
+            if len(slots):
+                mask = pattern.mask(
+                    len(slots), head=head, heads=HEADS, layer=layer, layers=LAYERS, inputs=own
+                )
+                found[element, head][np.ix_(slots, slots)] = mask
+    return torch.from_numpy(found)
+
+
+def words(batch: int, length: int, seed: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, WORDS, (batch, length), generator=generator)
+
+
+def padding(lengths: list[int], length: int, side: str) -> torch.Tensor:
+    mask = torch.zeros(len(lengths), length, dtype=torch.long)
+    for row, real in zip(mask, lengths, strict=True):
+        row[slice(length - real, None) if side == "left" else slice(0, real)] = 1
+    return mask

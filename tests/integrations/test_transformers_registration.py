@@ -1,0 +1,351 @@
+"""Registered patterns in models of Transformers, against eager attention over dense masks."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("transformers", reason="transformers is not installed; see docs/models.md")
+
+from integration_helpers import (
+    COMMON,
+    DECODER,
+    DECODERS,
+    ENCODERS,
+    HEADS,
+    LAYERS,
+    WORDS,
+    model_of,
+    padding,
+    use_eager,
+    words,
+)
+
+import attnloom
+from attnloom.integrations.transformers import PatternCache, register, use
+
+BOTH_WAYS = {
+    "longformer": attnloom.load("longformer", reach=3),
+    "end": attnloom.parse("pattern p { window(each_side=2); global(-1) }"),
+    "layers": attnloom.parse(
+        """pattern p {
+            when layer % 2 == 0 { window(each_side=2) } else { random(links=5) | self }
+        }"""
+    ),
+}
+CAUSAL = {
+    "sinks": attnloom.load("streaming_llm", sinks=2, recent=5),
+    "gemma": attnloom.load("gemma3", recent=4),
+    "layers and heads": attnloom.parse(
+        """pattern p {
+            when layer < layers - 1 { window(last=4); global(first 1) } else { full }
+            when head == 1 { random(links=2, seed=7) }
+            only causal
+        }"""
+    ),
+}
+
+
+def outputs(model: Any, ids: torch.Tensor, mask: torch.Tensor | None, **given: Any) -> torch.Tensor:
+    found = model(ids, attention_mask=mask, **given)
+    logits = found.logits if hasattr(found, "logits") else found.last_hidden_state
+    assert isinstance(logits, torch.Tensor)
+    return logits
+
+
+def step(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """The gradients of one step of training, over the real tokens."""
+    model.train().zero_grad()
+    logits = outputs(model, ids, mask)
+    if mask is not None:
+        logits = logits[mask.bool()]
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, -2)[:, :WORDS], ids[ids > 0][: len(logits.flatten(0, -2))]
+    )
+    loss.backward()
+    model.eval()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def both(model: Any, pattern: attnloom.Pattern) -> tuple[Any, Any]:
+    """The model with the pattern, and another with eager attention over the dense masks."""
+    other = copy.deepcopy(model)
+    use_eager(other, pattern)
+    use(model, pattern)
+    return model, other
+
+
+@pytest.mark.parametrize("side", [None, "left", "right"])
+@pytest.mark.parametrize("pattern", CAUSAL)
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_gives_what_eager_attention_gives_in_a_step_of_training(
+    name: str, pattern: str, side: str | None
+) -> None:
+    ours, eager = both(model_of(name, "ForCausalLM", DECODERS[name]), CAUSAL[pattern])
+    compare(ours, eager, side, use_cache=False)
+
+
+@pytest.mark.parametrize("side", [None, "left", "right"])
+@pytest.mark.parametrize("pattern", BOTH_WAYS)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_gives_what_eager_attention_gives_in_a_step_of_training(
+    name: str, pattern: str, side: str | None
+) -> None:
+    ours, eager = both(model_of(name, "ForMaskedLM", ENCODERS[name]), BOTH_WAYS[pattern])
+    compare(ours, eager, side)
+
+
+def compare(ours: Any, eager: Any, side: str | None, **given: Any) -> None:
+    n, lengths = 23, [23, 9, 1]
+    ids = words(3, n)
+    mask = None if side is None else padding(lengths, n, side)
+    real = torch.ones(3, n, dtype=torch.bool) if mask is None else mask.bool()
+    if mask is not None:
+        ids = ids * mask
+    # The wave of positions and the norms are worked out in float32 by some models.
+    found, wanted = (outputs(model, ids, mask, **given) for model in (ours, eager))
+    assert not found.isnan().any()
+    torch.testing.assert_close(found[real], wanted[real], atol=2e-5, rtol=2e-5)
+    for one, other in zip(step(ours, ids, mask), step(eager, ids, mask), strict=True):
+        torch.testing.assert_close(one, other, atol=5e-5, rtol=5e-4)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Bert"])
+def test_pattern_is_what_changes_the_result(name: str) -> None:
+    options = DECODERS[name] if name in DECODERS else ENCODERS[name]
+    head = "ForCausalLM" if name in DECODERS else "ForMaskedLM"
+    model, ids = model_of(name, head, options), words(1, 30)
+    full = outputs(model, ids, None)
+    use(model, attnloom.load("decoder" if name in DECODERS else "bert"))
+    torch.testing.assert_close(outputs(model, ids, None), full, atol=1e-5, rtol=1e-5)
+    use(model, CAUSAL["sinks"])
+    assert (outputs(model, ids, None) - full).abs().max() > 0.01
+
+
+def greedy(model: Any, ids: torch.Tensor, mask: torch.Tensor, count: int) -> torch.Tensor:
+    """Generation without any cache: the whole sequence anew for every token."""
+    for _ in range(count):
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        logits = outputs(model, ids, mask, position_ids=positions, use_cache=False)
+        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+    return ids
+
+
+def cache_of(kind: str, model: Any, length: int) -> dict[str, Any]:
+    import transformers
+
+    if kind == "pattern":
+        return {"past_key_values": PatternCache(model, length)}
+    if kind == "dynamic":
+        return {"past_key_values": transformers.DynamicCache()}
+    if kind == "static":
+        return {"cache_implementation": "static", "disable_compile": True}
+    return {"use_cache": False}
+
+
+def generate(model: Any, ids: torch.Tensor, mask: torch.Tensor, count: int, kind: str) -> Any:
+    return model.generate(
+        ids, attention_mask=mask, max_new_tokens=count, min_new_tokens=count, do_sample=False,
+        **cache_of(kind, model, ids.shape[1] + count),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pattern", "dynamic", "static", "none"])
+@pytest.mark.parametrize("pattern", CAUSAL)
+@pytest.mark.parametrize("name", ["Llama", "Gemma3Text", "Mistral"])
+def test_generation_gives_the_tokens_of_eager_attention(name: str, pattern: str, kind: str) -> None:
+    if kind == "static" and name != "Llama":
+        pytest.skip("a static cache of such a model drops keys by its own window")
+    ours, eager = both(model_of(name, "ForCausalLM", DECODERS[name]), CAUSAL[pattern])
+    mask = padding([12, 5], 12, "left")
+    ids = words(2, 12) * mask
+    with torch.no_grad():
+        wanted = greedy(eager, ids, mask, 20)
+        assert torch.equal(generate(ours, ids, mask, 20, kind), wanted)
+
+
+@pytest.mark.parametrize("kind", ["pattern", "dynamic"])
+def test_generation_of_two_hundred_tokens_gives_those_of_eager_attention(kind: str) -> None:
+    ours, eager = both(model_of("Llama", "ForCausalLM", DECODER), CAUSAL["sinks"])
+    ids, mask = words(1, 16), torch.ones(1, 16, dtype=torch.long)
+    with torch.no_grad():
+        wanted = greedy(eager, ids, mask, 200)
+        assert torch.equal(generate(ours, ids, mask, 200, kind), wanted)
+    assert len(set(wanted[0, 16:].tolist())) > 10
+
+
+def test_cache_holds_as_many_keys_as_the_analysis_predicts() -> None:
+    pattern = attnloom.load("streaming_llm", sinks=2, recent=5)
+    predicted = pattern.analyze(300, layers=1).cost.cache
+    assert predicted is not None
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, pattern)
+    cache = PatternCache(model, 300)
+    ids = words(2, 200)
+    with torch.no_grad():
+        for first in range(0, 200, 1):
+            model(ids[:, first : first + 1], past_key_values=cache)
+            assert cache.num_kept == [min(first + 1, predicted.keys)] * LAYERS
+    assert cache.layers[0].decoder.keys.shape == (2, 2, predicted.keys, 8)
+    assert cache.get_seq_length() == 200
+    cache.reset()
+    assert cache.num_kept == [0] * LAYERS
+
+
+def test_prompt_may_come_in_pieces() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["layers and heads"])
+    ids = words(2, 40)
+    with torch.no_grad():
+        whole = outputs(model, ids, None, use_cache=False)
+        for kind in ("pattern", "dynamic"):
+            cache = cache_of(kind, model, 40)["past_key_values"]
+            parts = [
+                outputs(model, ids[:, a:b], None, past_key_values=cache)
+                for a, b in ((0, 11), (11, 12), (12, 33), (33, 40))
+            ]
+            torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=2e-5)
+
+
+def test_beam_search_reorders_the_cache() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    ids, mask = words(2, 10), torch.ones(2, 10, dtype=torch.long)
+    found = [
+        model.generate(
+            ids, attention_mask=mask, max_new_tokens=15, num_beams=3, do_sample=False,
+            **cache_of(kind, model, 25),
+        )
+        for kind in ("none", "pattern")
+    ]  # fmt: skip
+    assert torch.equal(*found)
+
+
+def test_inputs_are_given_to_the_model() -> None:
+    pattern = attnloom.parse(
+        "pattern p { input doc: segments; window(each_side=4); only same(doc) }"
+    )
+    model = model_of("Bert", "Model", ENCODERS["Bert"])
+    eager = copy.deepcopy(model)
+    ids, mask = words(2, 20), padding([20, 12], 20, "left")
+    doc = (torch.arange(20) // 6).expand(2, -1)
+    use_eager(eager, pattern, doc=doc)
+    use(model, pattern)
+    found = outputs(model, ids, mask, pattern_inputs={"doc": doc})
+    wanted = outputs(eager, ids, mask)
+    torch.testing.assert_close(found[mask.bool()], wanted[mask.bool()], atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match="'doc' is missing"):
+        model(ids)
+
+
+def test_two_names_serve_two_models() -> None:
+    names = [register(CAUSAL[one], f"pattern:{one}") for one in ("sinks", "gemma")]
+    models = [model_of("Llama", "ForCausalLM", DECODER) for _ in names]
+    ids = words(1, 20)
+    for model, name in zip(models, names, strict=True):
+        model.set_attn_implementation(name)
+    found = [outputs(model, ids, None) for model in models]
+    assert (found[0] - found[1]).abs().max() > 0.01
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sdpa", "eager", "org/kernel", "flash_mine", "paged|x", ""])
+def test_names_of_transformers_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name must not be"):
+        register(CAUSAL["sinks"], name)
+
+
+def test_patterns_that_read_ahead_are_refused_in_decoders() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, BOTH_WAYS["longformer"])
+    with pytest.raises(ValueError, match="some query reads a later key; `only causal`"):
+        model(words(1, 20))
+
+
+def test_patterns_that_depend_on_the_length_are_refused_in_generation() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, attnloom.parse("pattern p { window(last=max(2, n // 4)) }"))
+    model(words(1, 20))
+    with pytest.raises(ValueError, match="must not depend on the length"):
+        model.generate(words(1, 20), max_new_tokens=3, do_sample=False)
+
+
+def test_cache_that_drops_keys_by_the_window_of_the_model_is_refused() -> None:
+    model = model_of("Mistral", "ForCausalLM", DECODERS["Mistral"])
+    use(model, CAUSAL["sinks"])
+    with pytest.raises(ValueError, match=r"the cache has dropped \d+ keys"):
+        model.generate(words(1, 20), max_new_tokens=3, do_sample=False)
+
+
+def test_masks_of_four_dimensions_are_refused() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    with pytest.raises(ValueError, match=r"handed on one of shape \(1, 1, 20, 20\)"):
+        model(words(1, 20), attention_mask=torch.zeros(1, 1, 20, 20, dtype=torch.float64))
+
+
+def test_packed_sequences_are_refused() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    positions = torch.tensor([[*range(8), *range(12)]])
+    with pytest.raises(ValueError, match="the model asks for more than a window"):
+        model(words(1, 20), position_ids=positions, use_cache=False)
+
+
+def test_dropout_of_weights_is_refused() -> None:
+    model = model_of("Bert", "Model", {**COMMON, "attention_probs_dropout_prob": 0.1}).train()
+    use(model, BOTH_WAYS["longformer"])
+    with pytest.raises(
+        ValueError, match=r"dropout of attention weights is not supported, got 0\.1"
+    ):
+        model(words(1, 20))
+    model.eval()(words(1, 20))
+
+
+def test_models_with_attention_of_their_own_are_refused() -> None:
+    import transformers
+
+    config = transformers.LongformerConfig(
+        **{**COMMON, "attention_window": 8, "max_position_embeddings": 64}
+    )
+    with pytest.raises(ValueError, match="LongformerModel has attention of its own"):
+        use(transformers.LongformerModel(config), BOTH_WAYS["longformer"])
+
+
+def test_cross_attention_is_refused_and_the_encoder_is_served() -> None:
+    import transformers
+
+    config = transformers.BartConfig(
+        vocab_size=WORDS, d_model=32, encoder_layers=LAYERS, decoder_layers=1, dropout=0.0,
+        encoder_attention_heads=HEADS, decoder_attention_heads=HEADS, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=1, num_hidden_layers=LAYERS,
+    )  # fmt: skip
+    model = transformers.BartModel(config).double().eval()
+    use(model, attnloom.load("decoder"))
+    with pytest.raises(ValueError, match="may be cross-attention"):
+        model(words(1, 20), decoder_input_ids=words(1, 20))
+
+
+def test_cache_of_a_model_without_a_pattern_is_refused() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    with pytest.raises(ValueError, match="model must run a registered pattern"):
+        PatternCache(model)
+
+
+def test_cache_refuses_to_grow_beyond_its_length_and_to_go_back() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    cache = PatternCache(model, 20)
+    model(words(1, 20), past_key_values=cache)
+    with pytest.raises(ValueError, match="a sequence grows to 21 tokens"):
+        model(words(1, 1), past_key_values=cache)
+    with pytest.raises(NotImplementedError, match="cannot go back"):
+        cache.crop(-3)
+    assert not cache.is_croppable
