@@ -14,15 +14,19 @@ from torch.autograd.function import once_differentiable
 
 from attnloom.runtime import backends
 from attnloom.runtime.checks import Arguments, check_arguments, dtype_to_run, resolve_backend
+from attnloom.runtime.modifiers import Modifiers
 from attnloom.runtime.plan import Plan
 
-_PLAN = "Tensor[] tiles, Tensor layout_of_head, int[] sizes, float scale, str backend"
+_PLAN = (
+    "Tensor[] tiles, Tensor layout_of_head, int[] sizes, float scale, str backend, "
+    "float softcap=0.0, Tensor? alibi_slopes=None, Tensor? sinks=None, Tensor? key_lengths=None"
+)
 
 _library = cast(Any, torch.library).Library("attnloom", "DEF")
 _library.define(f"attention(Tensor query, Tensor key, Tensor value, {_PLAN}) -> (Tensor, Tensor)")
 _library.define(
     "attention_backward(Tensor d_output, Tensor d_lse, Tensor query, Tensor key, Tensor value, "
-    f"Tensor output, Tensor lse, {_PLAN}) -> (Tensor, Tensor, Tensor)"
+    f"Tensor output, Tensor lse, {_PLAN}) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -34,6 +38,10 @@ def attention(
     plan: Plan,
     *,
     scale: float | None = ...,
+    softcap: float | None = ...,
+    alibi_slopes: torch.Tensor | None = ...,
+    sinks: torch.Tensor | None = ...,
+    key_lengths: torch.Tensor | None = ...,
     return_lse: Literal[False] = ...,
     backend: str = ...,
 ) -> torch.Tensor: ...
@@ -47,6 +55,10 @@ def attention(
     plan: Plan,
     *,
     scale: float | None = ...,
+    softcap: float | None = ...,
+    alibi_slopes: torch.Tensor | None = ...,
+    sinks: torch.Tensor | None = ...,
+    key_lengths: torch.Tensor | None = ...,
     return_lse: Literal[True],
     backend: str = ...,
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
@@ -59,6 +71,10 @@ def attention(
     plan: Plan,
     *,
     scale: float | None = None,
+    softcap: float | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
+    key_lengths: torch.Tensor | None = None,
     return_lse: bool = False,
     backend: str = "auto",
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
@@ -66,8 +82,8 @@ def attention(
 
     A query that reads nothing gives output 0 and `lse = -inf`, with zero gradients. What a key or
     a value holds makes no difference to a query that does not read it, not even NaN. Two runs on
-    one machine give the same bits, backward too. Differentiable once, in `query`, `key` and
-    `value`, through the output and through the lse; any number of times with the backend
+    one machine give the same bits, backward too. Differentiable once, in `query`, `key`, `value`
+    and `sinks`, through the output and through the lse; any number of times with the backend
     `"reference"`. Under autocast the inputs are cast. One graph under `torch.compile`, except with
     `"reference"`; `torch.func.vmap` is not supported.
 
@@ -78,9 +94,19 @@ def attention(
         value: like `key`.
         plan: which query reads which key; on the device of the tensors.
         scale: factor of the scores; `1 / sqrt(head_dim)` when not given.
+        softcap: a score `s` becomes `softcap * tanh(s / softcap)`, after the scale.
+        alibi_slopes: `(heads,)`, without gradients: `alibi_slopes[h] * |i - j|` is subtracted from
+            the score of query `i` and key `j`, after the softcap; memory tokens count as positions.
+        sinks: `(heads,)`: `exp(sinks[h])` joins each query's sum of exponentials, and so the lse,
+            as a key whose value is 0 would. A query that reads nothing then has an lse of
+            `sinks[h]`.
+        key_lengths: integers `(batch,)`: keys from there on are not read, as if the plan did not
+            have them; memory tokens count.
         return_lse: also return the natural logarithm of each query's sum of exponentials.
-        backend: `"cpu"` or `"reference"` (the definition, slow); `"auto"` takes the fast one for
-            the device. A backend asked for by name is the one that runs, or there is an error.
+        backend: `"cpu"`, `"triton"` (for GPUs) or `"reference"` (the definition, slow); `"auto"`
+            takes the fast one for the device. On the CPU, softcap, alibi_slopes and key_lengths are
+            worked out exactly, but slower. A backend asked for by name is the one that runs, or
+            there is an error.
 
     Returns:
         The output, of the shape and dtype of `query`, or `(output, lse)` with
@@ -89,26 +115,44 @@ def attention(
     Raises:
         TypeError, ValueError: an argument is wrong; raised before any work.
     """
-    check_arguments(Arguments(query, key, value, plan, scale, backend))
+    check_arguments(
+        Arguments(
+            query, key, value, plan, scale, backend, softcap, alibi_slopes, sinks, key_lengths
+        )
+    )
     name = resolve_backend(query, backend)
     query, key, value = (x.to(dtype_to_run(x)) for x in (query, key, value))
     # A graph is not traced through a function that is given one tensor twice.
     key = key.view_as(key) if key is query else key
     value = value.view_as(value) if value is query or value is key else value
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+    exact = torch.float64 if query.dtype == torch.float64 else torch.float32
+    modifiers = Modifiers(
+        1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale),
+        0.0 if softcap is None else float(softcap),
+        None if alibi_slopes is None else alibi_slopes.to(exact),
+        None if sinks is None else sinks.to(exact),
+        None if key_lengths is None else key_lengths.to(torch.int32),
+    )
     if name == "reference":
-        output, lse = _attend_reference(query, key, value, plan, factor)
+        output, lse = _attend_reference(query, key, value, plan, modifiers)
     else:
         tensors, sizes = plan.operands(name)
-        output, lse = _apply(query, key, value, factor, name, sizes, plan.layout_of_head, *tensors)
+        output, lse = _apply(
+            query, key, value, modifiers.sinks, modifiers.alibi_slopes, modifiers.key_lengths,
+            modifiers.scale, modifiers.softcap, name, sizes, plan.layout_of_head, *tensors,
+        )  # fmt: skip
     return (output, lse) if return_lse else output
 
 
 def _attend_reference(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    plan: Plan,
+    modifiers: Modifiers,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.autocast(query.device.type, enabled=False):
-        return backends.load("reference").attend(query, key, value, plan, scale)
+        return backends.load("reference").attend(query, key, value, plan, modifiers)
 
 
 # It loops over lists whose lengths depend on the data of the plan: nothing for a graph.
@@ -123,7 +167,11 @@ class _Attention(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
+        sinks: torch.Tensor | None,
+        alibi_slopes: torch.Tensor | None,
+        key_lengths: torch.Tensor | None,
         scale: float,
+        softcap: float,
         backend: str,
         sizes: tuple[int, ...],
         layout_of_head: torch.Tensor,
@@ -132,26 +180,30 @@ class _Attention(torch.autograd.Function):
         return cast(
             tuple[torch.Tensor, torch.Tensor],
             _forward_op(
-                query, key, value, list(tiles), layout_of_head, list(sizes), scale, backend
+                query, key, value, list(tiles), layout_of_head, list(sizes), scale, backend,
+                softcap, alibi_slopes, sinks, key_lengths,
             ),
-        )
+        )  # fmt: skip
 
     @staticmethod
     def setup_context(
         ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
-        query, key, value, ctx.scale, ctx.backend, ctx.sizes, layout_of_head, *tiles = inputs
-        ctx.save_for_backward(query, key, value, *output, layout_of_head, *tiles)
+        query, key, value, *modifiers, ctx.scale, ctx.softcap, ctx.backend, ctx.sizes = inputs[:10]
+        ctx.save_for_backward(query, key, value, *output, *modifiers, *inputs[10:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_output: torch.Tensor, d_lse: torch.Tensor) -> tuple[Any, ...]:
-        query, key, value, output, lse, layout_of_head, *tiles = ctx.saved_tensors
-        d_query, d_key, d_value = _backward_op(
+        query, key, value, output, lse, *others = ctx.saved_tensors
+        sinks, alibi_slopes, key_lengths, layout_of_head, *tiles = others
+        d_query, d_key, d_value, d_sinks = _backward_op(
             d_output, d_lse, query, key, value, output, lse,
             tiles, layout_of_head, list(ctx.sizes), ctx.scale, ctx.backend,
+            ctx.softcap, alibi_slopes, sinks, key_lengths,
         )  # fmt: skip
-        return d_query, d_key, d_value, *(None,) * (4 + len(tiles))
+        d_sinks = None if sinks is None else d_sinks
+        return d_query, d_key, d_value, d_sinks, *(None,) * (7 + len(tiles))
 
 
 _apply = cast(Any, _Attention).apply
@@ -166,18 +218,23 @@ def _forward(
     sizes: list[int],
     scale: float,
     backend: str,
+    softcap: float = 0.0,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
+    key_lengths: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if not len(query):
         return _forward_fake(query, key, value)
+    modifiers = Modifiers(scale, softcap, alibi_slopes, sinks, key_lengths)
     # The operator has its dtype from its arguments; autocast must not change it underway.
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         return backends.load(backend).forward(
-            query, key, value, tiles, layout_of_head, sizes, scale
+            query, key, value, tiles, layout_of_head, sizes, modifiers
         )
 
 
 def _forward_fake(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     exact = torch.float64 if query.dtype == torch.float64 else torch.float32
     return query.new_empty(query.shape), query.new_empty(query.shape[:-1], dtype=exact)
@@ -196,14 +253,36 @@ def _backward(
     sizes: list[int],
     scale: float,
     backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    softcap: float = 0.0,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
+    key_lengths: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     if not len(query):
-        return _backward_fake(d_output, d_lse, query, key, value)
+        d_sinks = query.new_zeros(0) if sinks is None else torch.zeros_like(sinks)
+        return (*(x.new_empty(x.shape) for x in (query, key, value)), d_sinks)  # type: ignore
+    modifiers = Modifiers(scale, softcap, alibi_slopes, sinks, key_lengths)
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        return backends.load(backend).backward(
+        gradients = backends.load(backend).backward(
             d_output, d_lse, query, key, value, output, lse,
-            tiles, layout_of_head, sizes, scale,
+            tiles, layout_of_head, sizes, modifiers,
         )  # fmt: skip
+        if sinks is None:
+            return *gradients, query.new_zeros(0)
+        return *gradients, _sink_gradients(d_output, d_lse, output, lse, sinks)
+
+
+def _sink_gradients(
+    d_output: torch.Tensor,
+    d_lse: torch.Tensor,
+    output: torch.Tensor,
+    lse: torch.Tensor,
+    sinks: torch.Tensor,
+) -> torch.Tensor:
+    """A sink is a key with the value 0: `d_sink = -sum_i p_i delta_i` with its weights `p`."""
+    delta = (d_output.to(lse.dtype) * output.to(lse.dtype)).sum(-1) - d_lse
+    weights = torch.exp(sinks[:, None] - lse).masked_fill(lse == -torch.inf, 0.0)
+    return -(weights * delta).sum((0, 2)).to(sinks.dtype)
 
 
 def _backward_fake(
@@ -212,9 +291,24 @@ def _backward_fake(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    *_: Any,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+    output: torch.Tensor,
+    lse: torch.Tensor,
+    tiles: list[torch.Tensor],
+    layout_of_head: torch.Tensor,
+    sizes: list[int],
+    scale: float,
+    backend: str,
+    softcap: float = 0.0,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
+    key_lengths: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        query.new_empty(query.shape),
+        key.new_empty(key.shape),
+        value.new_empty(value.shape),
+        query.new_empty(0) if sinks is None else sinks.new_empty(sinks.shape),
+    )
 
 
 for _name, _kernel, _fake in (

@@ -23,6 +23,10 @@ class Arguments:
     plan: Plan
     scale: float | None
     backend: str
+    softcap: float | None = None
+    alibi_slopes: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
+    key_lengths: torch.Tensor | None = None
 
 
 class Check(NamedTuple):
@@ -81,12 +85,66 @@ def _not_plan(a: Arguments) -> str | None:
 
 
 def _not_number(a: Arguments) -> str | None:
-    return _other_type("scale", a.scale, (int, float, type(None)), "a number or None")
+    for name, x in (("scale", a.scale), ("softcap", a.softcap)):
+        if message := _other_type(name, x, (int, float, type(None)), "a number or None"):
+            return message
+    return None
 
 
 def _not_finite(a: Arguments) -> str | None:
-    if a.scale is not None and not math.isfinite(a.scale):
-        return f"scale must be finite, got {a.scale}"
+    for name, x in (("scale", a.scale), ("softcap", a.softcap)):
+        if x is not None and not math.isfinite(x):
+            return f"{name} must be finite, got {x}"
+    return None
+
+
+def _not_positive(a: Arguments) -> str | None:
+    if a.softcap is not None and a.softcap <= 0:
+        return f"softcap must be above 0, or None for no cap, got {a.softcap}"
+    return None
+
+
+def _modifiers(a: Arguments) -> tuple[tuple[str, torch.Tensor], ...]:
+    given = ("alibi_slopes", a.alibi_slopes), ("sinks", a.sinks), ("key_lengths", a.key_lengths)
+    return tuple((name, x) for name, x in given if x is not None)
+
+
+def _modifier_not_tensor(a: Arguments) -> str | None:
+    for name, x in _modifiers(a):
+        if message := _other_type(name, x, torch.Tensor, "a torch.Tensor or None"):
+            return message
+    return None
+
+
+def _modifier_dtype(a: Arguments) -> str | None:
+    for name, x in _modifiers(a):
+        if name == "key_lengths":
+            if x.dtype not in (torch.int32, torch.int64):
+                return f"key_lengths must be int32 or int64, got {x.dtype}"
+        elif not x.dtype.is_floating_point:
+            return f"{name} must have a floating-point dtype, got {x.dtype}"
+    return None
+
+
+def _modifier_shape(a: Arguments) -> str | None:
+    batch, heads = a.query.shape[:2]
+    for name, x in _modifiers(a):
+        word, wanted = ("batch", batch) if name == "key_lengths" else ("heads", heads)
+        if tuple(x.shape) != (wanted,):
+            return f"{name} must have shape ({word},), ({wanted},), got {tuple(x.shape)}"
+    return None
+
+
+def _modifier_elsewhere(a: Arguments) -> str | None:
+    for name, x in _modifiers(a):
+        if x.device != a.query.device:
+            return f"{name} must be on the device of query, {a.query.device}, got {x.device}"
+    return None
+
+
+def _slopes_want_gradients(a: Arguments) -> str | None:
+    if a.alibi_slopes is not None and a.alibi_slopes.requires_grad:
+        return "alibi_slopes must not require gradients, for they get none"
     return None
 
 
@@ -186,7 +244,7 @@ def _not_floating(a: Arguments) -> str | None:
 def _backend_refuses(a: Arguments) -> str | None:
     name = resolve_backend(a.query, a.backend)
     dtype = str(dtype_to_run(a.query)).removeprefix("torch.")
-    return backends.problem(name, a.query.device.type, dtype)
+    return backends.problem(name, a.query.device.type, dtype, a.query.shape[3])
 
 
 CHECKS: tuple[Check, ...] = (
@@ -194,6 +252,8 @@ CHECKS: tuple[Check, ...] = (
     Check(TypeError, _not_plan),
     Check(TypeError, _not_number),
     Check(ValueError, _not_finite),
+    Check(ValueError, _not_positive),
+    Check(TypeError, _modifier_not_tensor),
     Check(TypeError, _not_backend_name),
     Check(TypeError, _is_nested),
     Check(ValueError, _wrong_rank),
@@ -205,6 +265,10 @@ CHECKS: tuple[Check, ...] = (
     Check(ValueError, _wrong_heads),
     Check(ValueError, _wrong_length),
     Check(ValueError, _wrong_plan_batch),
+    Check(TypeError, _modifier_dtype),
+    Check(ValueError, _modifier_shape),
+    Check(ValueError, _modifier_elsewhere),
+    Check(ValueError, _slopes_want_gradients),
     Check(ValueError, _backend_refuses),
     Check(ValueError, _plan_elsewhere),
 )

@@ -1,13 +1,17 @@
 """The backends: one file each, found by its name.
 
-A backend file offers `DTYPES`, the dtypes that it takes; `refusal(device_type)`, the reason why it
-cannot run on tensors of that device, or `None`; and either
+A backend file offers `DTYPES`, the dtypes that it takes; perhaps `MOST_HEAD_DIM`;
+`refusal(device_type)`, the reason why it cannot run on tensors of that device, or `None`; and
+either
 
-* `attend(query, key, value, plan, scale) -> (output, lse)`, made of differentiable operations, or
+* `attend(query, key, value, plan, modifiers) -> (output, lse)`, made of differentiable operations,
+  or
 * `operands(layouts, layout_of_head) -> Operands`, a plan as tensors and integers, and, which run
-  inside one opaque operator, `forward(query, key, value, tensors, layout_of_head, sizes, scale)
-  -> (output, lse)` and `backward(d_output, d_lse, query, key, value, output, lse, tensors,
-  layout_of_head, sizes, scale) -> (d_query, d_key, d_value)`.
+  inside one opaque operator, `forward(query, key, value, tensors, layout_of_head, sizes,
+  modifiers) -> (output, lse)` and `backward(d_output, d_lse, query, key, value, output, lse,
+  tensors, layout_of_head, sizes, modifiers) -> (d_query, d_key, d_value)`.
+
+What `modifiers` do is in `attnloom.runtime.modifiers`.
 """
 
 from __future__ import annotations
@@ -54,8 +58,8 @@ def is_operator(name: str) -> bool:
     return name in NAMES and hasattr(load(name), "operands")
 
 
-def problem(name: str, device_type: str, dtype_name: str) -> str | None:
-    """Why a backend cannot take tensors of this device and dtype, or `None` when it can."""
+def problem(name: str, device_type: str, dtype_name: str, head_dim: int) -> str | None:
+    """Why a backend cannot take tensors of this device, dtype and size, or `None` when it can."""
     if name not in NAMES:
         return f"backend must be one of {', '.join(('auto', *NAMES))}, got '{name}'"
     backend = load(name)
@@ -64,6 +68,9 @@ def problem(name: str, device_type: str, dtype_name: str) -> str | None:
     names = [str(dtype).removeprefix("torch.") for dtype in backend.DTYPES]
     if dtype_name not in names:
         return f"backend '{name}' takes {', '.join(names)}, got {dtype_name}"
+    most = getattr(backend, "MOST_HEAD_DIM", head_dim)
+    if head_dim > most:
+        return f"backend '{name}' takes a head_dim of at most {most}, got {head_dim}"
     return None
 
 

@@ -21,6 +21,7 @@ from attnloom.runtime.backends._cpu_plan import (
     operands,
     prepare,
 )
+from attnloom.runtime.modifiers import Modifiers
 from attnloom.runtime.plan import Operands
 
 __all__ = ["DTYPES", "backward", "forward", "operands", "refusal"]
@@ -48,9 +49,41 @@ def forward(
     tensors: Sequence[torch.Tensor],
     layout_of_head: torch.Tensor,
     sizes: Sequence[int],
-    scale: float,
+    modifiers: Modifiers,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output, in the dtype of `query`, and the lse; see `attnloom.runtime.attention`."""
+    if modifiers.is_plain:
+        output, lse = _forward_fast(
+            query, key, value, tensors, layout_of_head, sizes, modifiers.scale
+        )
+    else:
+        output = query.new_empty(query.shape)
+        exact = torch.float64 if query.dtype == torch.float64 else torch.float32
+        lse = query.new_empty(query.shape[:-1], dtype=exact)
+        choice = layout_of_head.expand(len(query), -1).tolist()
+        halves = halves_of(Operands(tuple(tensors), tuple(sizes)))
+        forward_again(query, key, value, output, lse, halves, choice, modifiers, everywhere=True)
+    return (output, lse) if modifiers.sinks is None else _with_sinks(output, lse, modifiers.sinks)
+
+
+def _with_sinks(
+    output: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same with `exp(sinks)` in the sums."""
+    total = torch.logaddexp(lse, sinks[:, None])
+    share = torch.exp(lse - total).masked_fill_(lse == -torch.inf, 0.0)
+    return (output * share[..., None]).to(output.dtype), total
+
+
+def _forward_fast(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    tensors: Sequence[torch.Tensor],
+    layout_of_head: torch.Tensor,
+    sizes: Sequence[int],
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     # Copies, for on rows that lie far apart the fused attention loses more than they cost.
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     batch, _, length, _ = query.shape
@@ -64,7 +97,8 @@ def forward(
         run.run(parts, own)
     # Also where the output is: scores of minus infinity count as masked in the fused attention.
     if not all(is_finite(x) for x in (run.output, query, key)):
-        forward_again(query, key, value, run.output, run.lse, halves_of(plan), choice, scale)
+        modifiers = Modifiers(scale)
+        forward_again(query, key, value, run.output, run.lse, halves_of(plan), choice, modifiers)
     return run.output, run.lse
 
 
@@ -79,23 +113,30 @@ def backward(
     tensors: Sequence[torch.Tensor],
     layout_of_head: torch.Tensor,
     sizes: Sequence[int],
-    scale: float,
+    modifiers: Modifiers,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of `query`, `key` and `value`, contiguous."""
     batch, _, length, _ = query.shape
     choice = layout_of_head.expand(batch, -1).tolist()
-    # Batched products want one step from piece to piece: of one head the windows are a view, and
-    # of several a copy, which is worth it for short ones only.
     plan = Operands(tuple(tensors), tuple(sizes))
-    prepared = prepare(plan, layout_of_head, BACKWARD_ROWS)
-    groups = head_groups(choice, key.shape[1], len(prepared), max(1, _ROWS_AT_ONCE // length))
     d_output = d_output.contiguous()
     delta = (d_output.to(lse.dtype) * output.to(lse.dtype)).sum(-1) - d_lse
     queries = Queries(query, d_output, lse, delta)
-    run = BackwardPass.of(queries, key, value, scale, sizes[3])
+    if not modifiers.is_plain:
+        d_query, d_key, d_value = (x.new_empty(x.shape) for x in (query, key, value))
+        backward_again(
+            d_query, d_key, d_value, queries, key, value, halves_of(plan), choice, modifiers,
+            everywhere=True,
+        )  # fmt: skip
+        return d_query, d_key, d_value
+    # Batched products want one step from piece to piece: of one head the windows are a view, and
+    # of several a copy, which is worth it for short ones only.
+    prepared = prepare(plan, layout_of_head, BACKWARD_ROWS)
+    groups = head_groups(choice, key.shape[1], len(prepared), max(1, _ROWS_AT_ONCE // length))
+    run = BackwardPass.of(queries, key, value, modifiers.scale, sizes[3])
     for parts, own in zip(prepared, groups, strict=True):
         run.run(parts, own)
     gradients = run.gradients(query.dtype, key.shape[2])
     if not all(is_finite(gradient) for gradient in gradients):
-        backward_again(*gradients, queries, key, value, halves_of(plan), choice, scale)
+        backward_again(*gradients, queries, key, value, halves_of(plan), choice, modifiers)
     return gradients

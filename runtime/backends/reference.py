@@ -1,18 +1,22 @@
 """The definition: each query attends to exactly the keys it reads, in plain differentiable PyTorch.
 
 `output_i = sum_j softmax_j(scale * <query_i, key_j>) * value_j` over the keys `j` that query `i`
-reads, and `lse_i = log sum_j exp(scale * <query_i, key_j>)`. Keys that are not read are never
-touched. Runs on any device, in float64 for float64 inputs and in float32 otherwise, and can be
-differentiated any number of times. Cost and memory follow the reads, but slowly.
+reads, and `lse_i = log sum_j exp(scale * <query_i, key_j>)`; what else may change a score is in
+`attnloom.runtime.modifiers`. Keys that are not read are never touched. Runs on any device, in
+float64 for float64 inputs and in float32 otherwise, and can be differentiated any number of times.
+Cost and memory follow the reads, but slowly.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
 from attnloom.compiler.parts import HeadLayout, row_block
+from attnloom.runtime.modifiers import Modifiers
 from attnloom.runtime.plan import Plan
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -26,8 +30,34 @@ def refusal(device_type: str) -> str | None:
     return None
 
 
+class _OfHead(NamedTuple):
+    """The modifiers as one head of one batch element has them."""
+
+    scale: float
+    softcap: float
+    slope: torch.Tensor | None
+    sink: torch.Tensor | None
+    length: int
+    """Keys from here on are not read."""
+
+    @classmethod
+    def of(cls, modifiers: Modifiers, batch: int, head: int, kv_len: int) -> _OfHead:
+        scale, softcap, slopes, sinks, lengths = modifiers
+        return cls(
+            scale,
+            softcap,
+            None if slopes is None else slopes[head],
+            None if sinks is None else sinks[head],
+            kv_len if lengths is None else min(kv_len, int(lengths[batch])),
+        )
+
+
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    plan: Plan,
+    modifiers: Modifiers,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention by its definition.
 
@@ -43,7 +73,8 @@ def attend(
     for b, numbers in enumerate(plan.layout_of_head.expand(batch, -1).tolist()):
         for h, number in enumerate(numbers):
             of_head = query[b, h], key[b, h // group], value[b, h // group]
-            output, lse = _attend_head(*of_head, plan.layouts[number], scale)
+            own = _OfHead.of(modifiers, b, h, plan.kv_len)
+            output, lse = _attend_head(*of_head, plan.layouts[number], own)
             outputs.append(output[None])
             lses.append(lse[None])
     output = torch.cat(outputs).reshape(query.shape)
@@ -51,7 +82,11 @@ def attend(
 
 
 def _attend_head(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: HeadLayout, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: HeadLayout,
+    modifiers: _OfHead,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of one head, `(length, head_dim)`, by chunks of queries."""
     # A row of zeros behind the last key: what the unused places of a short list point to.
@@ -62,7 +97,10 @@ def _attend_head(
         keys, reads = (torch.from_numpy(x).to(key.device) for x in row_block(halves, rows))
         most = max(1, int(reads.sum(1).max())) * query.shape[1]
         step = max(1, _CHUNK_ELEMENTS // most)
-        for chunk, some in zip(*(torch.split(x, step) for x in (query[rows], reads)), strict=True):
+        reads = reads & (keys < modifiers.length)
+        positions = torch.arange(rows.start, rows.stop, device=key.device)
+        split = (torch.split(x, step) for x in (query[rows], reads, positions))
+        for chunk, some, own in zip(*split, strict=True):
             lists = _key_lists(keys, some, unused=layout.kv_len)
             # Recomputed in the backward pass, so that no chunk's gathered keys are kept.
             output, lse = checkpoint(
@@ -71,7 +109,8 @@ def _attend_head(
                 key,
                 value,
                 lists,
-                scale,
+                own,
+                modifiers,
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
@@ -96,17 +135,30 @@ def _key_lists(keys: torch.Tensor, reads: torch.Tensor, unused: int) -> torch.Te
 
 
 def _attend_rows(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lists: torch.Tensor, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lists: torch.Tensor,
+    positions: torch.Tensor,
+    modifiers: _OfHead,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of a few queries `(rows, head_dim)` over their lists of keys."""
     last = len(key) - 1
     unused = lists == last
-    reads_nothing = unused.all(1)
+    scale, softcap, slope, sink, _ = modifiers
+    reads_nothing = unused.all(1) if sink is None else torch.zeros_like(unused[:, 0])
     # Not `key[lists]`, whose gradient is summed in an order that depends on the threads.
     keys, values = (embedding(lists, x, padding_idx=last) for x in (key, value))
     scores = torch.einsum("rd,rkd->rk", query, keys) * scale
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    if slope is not None:
+        scores = scores - slope * (positions[:, None] - lists).abs()
     # A row without keys gets a softmax over zeros, whose result and gradients are then dropped.
     scores = scores.masked_fill(unused, -torch.inf).masked_fill(reads_nothing[:, None], 0.0)
+    if sink is not None:
+        scores = torch.cat([scores, sink.to(scores.dtype).expand(len(scores), 1)], 1)
+        values = torch.cat([values, values.new_zeros(len(values), 1, values.shape[2])], 1)
     output = torch.einsum("rk,rkd->rd", torch.softmax(scores, 1), values)
     output = output.masked_fill(reads_nothing[:, None], 0.0)
     return output, torch.logsumexp(scores, 1).masked_fill(reads_nothing, -torch.inf)

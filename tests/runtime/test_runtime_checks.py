@@ -50,6 +50,40 @@ WRONG: list[Case] = [
     ),
     (checks._not_finite, {"scale": float("nan")}, ValueError, "scale must be finite, got nan"),
     (checks._not_finite, {"scale": float("inf")}, ValueError, "scale must be finite, got inf"),
+    (checks._not_number, {"softcap": "30"}, TypeError, "softcap must be a number or None, got str"),
+    (checks._not_finite, {"softcap": float("inf")}, ValueError, "softcap must be finite, got inf"),
+    (
+        checks._not_positive, {"softcap": 0}, ValueError,
+        "softcap must be above 0, or None for no cap, got 0",
+    ),
+    (
+        checks._modifier_not_tensor, {"sinks": [0.0] * 4}, TypeError,
+        "sinks must be a torch.Tensor or None, got list",
+    ),
+    (
+        checks._modifier_dtype, {"sinks": zeros(4, dtype=torch.int64)}, TypeError,
+        "sinks must have a floating-point dtype, got torch.int64",
+    ),
+    (
+        checks._modifier_dtype, {"key_lengths": zeros(2)}, TypeError,
+        "key_lengths must be int32 or int64, got torch.float32",
+    ),
+    (
+        checks._modifier_shape, {"alibi_slopes": zeros(2)}, ValueError,
+        "alibi_slopes must have shape (heads,), (4,), got (2,)",
+    ),
+    (
+        checks._modifier_shape, {"key_lengths": zeros(4, dtype=torch.int32)}, ValueError,
+        "key_lengths must have shape (batch,), (2,), got (4,)",
+    ),
+    (
+        checks._modifier_elsewhere, {"sinks": zeros(4, device="meta")}, ValueError,
+        "sinks must be on the device of query, cpu, got meta",
+    ),
+    (
+        checks._slopes_want_gradients, {"alibi_slopes": zeros(4, requires_grad=True)}, ValueError,
+        "alibi_slopes must not require gradients, for they get none",
+    ),
     (
         checks._not_backend_name, {"backend": None}, TypeError,
         "backend must be a string, got NoneType",
@@ -129,10 +163,13 @@ WRONG: list[Case] = [
     ),
     (
         checks._backend_refuses, {"backend": "fast"}, ValueError,
-        "backend must be one of auto, cpu, reference",
+        "backend must be one of auto, cpu, reference, triton",
     ),
     (checks._backend_refuses, {"backend": ""}, ValueError, "backend must be one of auto,"),
-    (checks._backend_refuses, {"backend": "triton"}, ValueError, "triton"),
+    (
+        checks._backend_refuses, {"backend": "triton"}, ValueError,
+        "backend 'triton' runs on CUDA tensors, got tensors on cpu; with TRITON_INTERPRET=1 also",
+    ),
     (
         checks._backend_refuses,
         {"backend": "cpu", **{n: x.to("meta") for n, x in arguments().items() if n != "plan"}},

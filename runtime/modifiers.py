@@ -1,0 +1,31 @@
+"""What changes scores beside the plan: the same in every backend."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Modifiers(NamedTuple):
+    """What becomes of `<query_i, key_j>` before the softmax, in this order.
+
+    It is multiplied by `scale`; `s` becomes `softcap * tanh(s / softcap)` unless `softcap` is 0;
+    `alibi_slopes[head] * |i - j|` is subtracted, positions being counted with memory tokens; keys
+    from `key_lengths[batch]` on are not read. `exp(sinks[head])` joins each query's sum of
+    exponentials, as a key whose value is 0 would.
+
+    Shapes:
+        alibi_slopes, sinks: `(heads,)`; key_lengths: integers `(batch,)`
+    """
+
+    scale: float
+    softcap: float = 0.0
+    alibi_slopes: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
+    key_lengths: torch.Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether scores are only multiplied, and sinks are all there may be beside them."""
+        return not self.softcap and self.alibi_slopes is None and self.key_lengths is None
