@@ -280,6 +280,10 @@ class Plan:
     def __repr__(self) -> str:
         return f"{describe.one_line(self)}\n{describe.picture(self.layouts[0])}"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How notebooks and Hypothesis show it: not field by field."""
+        printer.text(repr(self))
+
 
 def _check_layouts(layouts: Sequence[object], choice: NDArray[Any], memory: int) -> None:
     """Raise unless the arguments of `Plan.from_layouts` fit together."""

@@ -85,6 +85,7 @@ def test_layer_imports_only_what_lies_below_it(layer: str, allowed: tuple[str, .
                 "attnloom.nn",
                 "attnloom.integrations",
                 *(f"attnloom.cli.{name}" for name in ("running", "oracle", "calibrating")),
+                "attnloom.testing.execution",
             ),
         ),
         ("triton", ("attnloom.runtime.backends.triton", "attnloom.runtime.kernels")),

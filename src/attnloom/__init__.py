@@ -19,6 +19,7 @@ from attnloom.pattern import Pattern
 
 if TYPE_CHECKING:
     from attnloom import nn
+    from attnloom.equivalence import equivalent
     from attnloom.graphs import graph
     from attnloom.nn.attention import PatternAttention
     from attnloom.nn.memory import MemoryTokens
@@ -33,6 +34,7 @@ __all__ = [
     "Plan",
     "attention",
     "bundled",
+    "equivalent",
     "graph",
     "load",
     "nn",
@@ -41,6 +43,7 @@ __all__ = [
 
 _LAZY = {
     "attention": "attnloom.runtime.attention",
+    "equivalent": "attnloom.equivalence",
     "graph": "attnloom.graphs",
     "MemoryTokens": "attnloom.nn.memory",
     "PatternAttention": "attnloom.nn.attention",

@@ -565,6 +565,10 @@ class Pattern:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         return f"Pattern({self.name}({params}))" if params else f"Pattern({self.name})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How notebooks and Hypothesis show it: not field by field."""
+        printer.text(repr(self))
+
 
 def _tokens(name: str, value: Any, n: int) -> TokenSet:
     """A token set that is not empty: text, an integer, a range, or a list of integers."""
