@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import strategies as st
 
@@ -113,26 +114,27 @@ class Writer(RelationWriter):
             return Piece(f"~{self.within(one, SIGN)}", SIGN, needs=one.needs)
         return self.relation(place, min(depth, 2))
 
+    def exception(self, place: Place, depth: int) -> Piece:
+        """What stands after `never`: most often it takes little."""
+        return self.restriction(place, depth) if self.one_in(3) else self.primitive(place, 0)
+
     def body(self, place: Place, depth: int, extra: Sequence[str] = ()) -> Piece:
         """Statements in braces, in any order."""
         statements = list(extra)
         needs = Needs()
-        for _ in self.some(0, 2 if depth > 1 else 1):
-            known, text = self.let(place, min(depth, 2))
+        lets = self.repeated(0, 2 if depth > 1 else 1, lambda: self.let(place, min(depth, 2)))
+        for known, text in lets:
             place = place.with_names([known])
             needs |= known.piece.needs
             statements.append(text)
-        for _ in self.some(1, 3) if not self.one_in(15) else range(0):
-            one = self.apart(lambda: self.relation(place, depth))
+        adds = self.repeated(1, 3, lambda: self.relation(place, depth))
+        for one in adds if not self.one_in(15) else ():
             needs |= one.needs
             statements.append(one.text)
         for word in ("only", "never"):
             if self.one_in(3):
-                for _ in self.some(1, 2):
-                    if word == "only" or self.one_in(3):
-                        one = self.restriction(place, depth)
-                    else:
-                        one = self.primitive(place, 0)
+                take = self.restriction if word == "only" else self.exception
+                for one in self.repeated(1, 2, partial(take, place, depth)):
                     needs |= one.needs
                     statements.append(f"{word} {one.text}")
         if depth > 0 and self.one_in(4):
@@ -174,15 +176,15 @@ class Writer(RelationWriter):
         place = Place(self.n if is_main else 1)
         parameters: list[Parameter] = []
         declared: list[str] = []
-        for _ in self.some(0, 2):
-            parameter, known, text = self.parameter(place, is_main)
+        found = self.repeated(0, 2, lambda: self.parameter(place, is_main))
+        for parameter, known, text in found:
             place = place.with_names([known])
             parameters.append(parameter)
             declared.append(text)
         inputs: list[tuple[str, str]] = []
         extra: list[str] = []
-        for _ in self.some(1, 2) if self.one_in(3) else range(0):
-            kind = self.pick(["tokens", "segments", "links"])
+        kinds = self.repeated(1, 2, lambda: self.pick(["tokens", "segments", "links"]))
+        for kind in kinds if self.one_in(3) else ():
             given = self.fresh("given")
             inputs.append((given, kind))
             extra.append(f"input {given}: {kind}")

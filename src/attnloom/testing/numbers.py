@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -74,20 +75,21 @@ class NumberWriter:
         """One of the choices; the first is the simplest."""
         return choices[self.integer(0, len(choices) - 1)]
 
-    def some(self, low: int, high: int) -> Iterator[int]:
-        """Count up: at least `low` times, at most `high`.
+    def repeated(self, low: int, high: int, make: Callable[[], T]) -> Iterator[T]:
+        """What `make` draws, at least `low` times and at most `high`.
 
-        Whether to go on is asked each time, so that one turn can be taken out of a large example.
+        Whether to go on is asked together with every turn, so that Hypothesis can take one out.
         """
-        for number in range(high):
-            if number >= low and not self.integer(0, 2):
-                return
-            yield number
 
-    def apart(self, make: Callable[[], T]) -> T:
-        """Draw something as one piece, which Hypothesis can then replace or take out."""
-        found: T = self.draw(_piece(self, make))
-        return found
+        def turn(is_certain: bool) -> tuple[T] | None:
+            goes_on = self.integer(0, 2) or is_certain
+            return (make(),) if goes_on else None
+
+        for number in range(high):
+            found = self.draw(_piece(self, partial(turn, number < low)))
+            if found is None:
+                return
+            yield found[0]
 
     def fresh(self, stem: str) -> str:
         self.names += 1

@@ -105,10 +105,12 @@ class Written:
 
 def write(writer: Writer) -> Written:
     """Some patterns, the main one last or called `main`."""
-    texts = []
-    for _ in writer.some(0, 2):
+
+    def other() -> str:
         writer.room = 5
-        texts.append(writer.apart(lambda: writer.pattern(writer.fresh("other"), False, 2)))
+        return writer.pattern(writer.fresh("other"), False, 2)
+
+    texts = list(writer.repeated(0, 2, other))
     name = writer.pick(["main", "final"])
     writer.room = 12
     texts.append(writer.pattern(name, True, 3))

@@ -68,7 +68,7 @@ class RelationWriter(NumberWriter):
                 return Piece(text, RANGE, needs=step.needs | start.needs)
             return Piece(f"every {self.within(step, SUM)}", RANGE, needs=step.needs)
         if kind == 7:
-            items = [self.token_set(place, depth - 1) for _ in self.some(0, 4)]
+            items = list(self.repeated(0, 4, lambda: self.token_set(place, depth - 1)))
             needs = Needs()
             for one in items:
                 needs |= one.needs
@@ -232,7 +232,7 @@ class RelationWriter(NumberWriter):
             return self.arguments("chunks", [(None, self.sized(place, 1, 12))])
         if kind == 2:
             return self.arguments("offsets", [("base", self.sized(place, 2, 5))])
-        items = [self.distance(place) for _ in self.some(1, 4)]
+        items = list(self.repeated(1, 4, lambda: self.distance(place)))
         needs = Needs()
         for one in items:
             needs |= one.needs
