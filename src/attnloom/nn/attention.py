@@ -18,6 +18,7 @@ Rotate = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor
 """`(query, key, positions) -> (query, key)`, both `(batch, heads, length, head_dim)`."""
 
 Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Query, key and value, `(batch, heads, length, head_dim)`."""
 
 
 class PatternAttention(nn.Module):
@@ -203,19 +204,32 @@ class PatternAttention(nn.Module):
         self, output: torch.Tensor, x: torch.Tensor, rows: GlobalRows, memory: int
     ) -> torch.Tensor:
         """The global queries replaced by what they read with projections of their own."""
-        query, key, value = self._projected(x, "global_proj", memory)
-        length = output.shape[2]
-        where = rows.rows.expand(len(x), -1)[:, None, :, None]
-        here = where.clamp(max=length - 1)
-        query = query.gather(2, here.expand(-1, query.shape[1], -1, query.shape[3]))
-        found = attention(query, key, value, rows.plan, scale=self.scale, backend=self.backend)
-        # A row behind the last one takes what is not used.
-        output = torch.cat([output, output[:, :, :1]], 2)
-        return output.scatter(2, where.expand(found.shape), found)[:, :, :length]
+        heads = self._projected(x, "global_proj", memory)
+        return with_global_rows(output, heads, rows, scale=self.scale, backend=self.backend)
 
     def extra_repr(self) -> str:
         kv = f", num_kv_heads={self.num_kv_heads}" if self.num_kv_heads != self.num_heads else ""
         return f"{self.embed_dim}, {self.num_heads}{kv}, {self.pattern}, layer={self.plans.layer}"
+
+
+def with_global_rows(
+    output: torch.Tensor,
+    heads: Heads,
+    rows: GlobalRows,
+    *,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> torch.Tensor:
+    """An output in which the global queries have what they read among other heads."""
+    query, key, value = heads
+    length = output.shape[2]
+    where = rows.rows.expand(len(query), -1)[:, None, :, None]
+    here = where.clamp(max=length - 1)
+    query = query.gather(2, here.expand(-1, query.shape[1], -1, query.shape[3]))
+    found = attention(query, key, value, rows.plan, scale=scale, backend=backend)
+    # A row behind the last one takes what is not used.
+    output = torch.cat([output, output[:, :, :1]], 2)
+    return output.scatter(2, where.expand(found.shape), found)[:, :, :length]
 
 
 def _check_sizes(embed_dim: int, heads: int, kv_heads: int, head_dim: int | None) -> None:
