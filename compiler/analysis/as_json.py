@@ -10,7 +10,6 @@ from attnloom.compiler.analysis.hubs import Hubs
 from attnloom.compiler.analysis.lanes import Ends
 from attnloom.compiler.analysis.narrow import Narrow
 from attnloom.compiler.analysis.report import Report
-from attnloom.compiler.analysis.routes import Route
 from attnloom.compiler.analysis.spread import Spread
 from attnloom.compiler.analysis.stack import Stack
 from attnloom.compiler.analysis.work import Work
@@ -32,7 +31,7 @@ def as_json(report: Report) -> dict[str, Any]:
             **_hops(report.hops, stack),
             **_coverage(report.coverage),
         },
-        "route": _route(report.route, report.pair, stack),
+        "route": _route(report),
         "hubs": _hubs(report.hubs, stack),
         "narrow": _narrow(report.narrow, stack),
         "cost": _cost(report.cost),
@@ -116,26 +115,28 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
     }
 
 
-def _route(route: Route | None, pair: Pair | None, stack: Stack) -> dict[str, Any] | None:
+def _route(report: Report) -> dict[str, Any] | None:
+    """A route; the path is left out of one that is long and was not asked for."""
+    pair, stack = report.pair, report.stack
     if pair is None:
         return None
-    return {
-        **(_pair(pair, stack) or {}),
-        "hops": None if route is None else route.hops,
-        "arrival_layer": None if route is None else route.arrival,
-        "path": []
-        if route is None
-        else [
-            {
-                "source": stack.name_of(read.source),
-                "target": stack.name_of(read.target),
-                "layer": read.layer,
-                "by": read.rule.name,
-                "statement": read.rule.statement,
-            }
-            for read in route.reads
-        ],
-    }
+    ends = _pair(pair, stack) or {}
+    if not report.is_route_listed:
+        return {**ends, "hops": report.hops.worst, "arrival_layer": None, "path": None}
+    route = report.route
+    if route is None:
+        return {**ends, "hops": None, "arrival_layer": None, "path": []}
+    path = [
+        {
+            "source": stack.name_of(read.source),
+            "target": stack.name_of(read.target),
+            "layer": read.layer,
+            "by": read.rule.name,
+            "statement": read.rule.statement,
+        }
+        for read in route.reads
+    ]
+    return {**ends, "hops": route.hops, "arrival_layer": route.arrival, "path": path}
 
 
 def _hubs(hubs: Hubs, stack: Stack) -> dict[str, Any]:

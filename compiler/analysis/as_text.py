@@ -14,7 +14,6 @@ from attnloom.compiler.analysis.hubs import Hubs
 from attnloom.compiler.analysis.lanes import Runs
 from attnloom.compiler.analysis.narrow import Narrow
 from attnloom.compiler.analysis.report import Report
-from attnloom.compiler.analysis.routes import Route
 from attnloom.compiler.analysis.spelling import decimal, how, ranges, share
 from attnloom.compiler.analysis.spread import Spread
 from attnloom.compiler.analysis.stack import Layer, Stack
@@ -56,7 +55,7 @@ def as_text(report: Report) -> Iterator[Line]:
     yield from _titled("Work", _work(report))
     yield from _titled("Reach", _reach(report))
     if report.pair is not None:
-        yield from _titled("Route", _route(report.route, report))
+        yield from _titled("Route", _route(report))
     yield from _titled("Hubs", _hubs(report.hubs, report))
     yield from _titled("Narrow", _narrow(report.narrow, report.stack))
     yield from _titled("Cost", _cost(report))
@@ -239,10 +238,14 @@ def _half(low: float | None, high: float | None) -> float | None:
 # --- a route -------------------------------------------------------------------------------------
 
 
-def _route(route: Route | None, report: Report) -> Lines:
+def _route(report: Report) -> Lines:
     pair, stack = report.pair, report.stack
     assert pair is not None
     ends = f"{stack.name_of(pair.source)} -> {stack.name_of(pair.target)}"
+    if not report.is_route_listed:
+        yield f"{ends}: {report.hops.worst:,} hops (--pair lists them)", how(report.hops.method)
+        return
+    route = report.route
     if route is None:
         inside = f" in {_plural(stack.layers, 'layer')}" if stack.is_counted else ""
         yield f"{ends}: there is no route{inside}", "exact, walk"

@@ -171,11 +171,11 @@ def _most_matched(reads: Zones) -> int | None:
 
 def _by_matching(layer: Layer, place: int) -> int | None:
     """The same for any rows, by SciPy; for few reads."""
+    if crossing(layer, np.array([place]))[0][0] > _MOST_PAIRS:
+        return None
     from scipy.sparse import coo_array, csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    if crossing(layer, np.array([place]))[0][0] > _MOST_PAIRS:
-        return None
     table = layer.tokens.table
     stops = np.minimum(table.stops, place - layer.start)
     some = np.flatnonzero((table.rows >= place - layer.start) & (table.starts < stops))

@@ -30,7 +30,7 @@ from attnloom.compiler.zones import TooComplex
 
 T = TypeVar("T")
 
-MOST_LISTED_HOPS = 10_000
+MOST_LISTED_HOPS = 64
 """Hops up to which the route between the farthest pair is listed without being asked for."""
 
 
@@ -131,13 +131,17 @@ class Report:
         """The pair whose route is shown: the one asked for, or a farthest one."""
         if self.options.pair is not None:
             return self.options.pair
-        worst = self.hops.worst
-        return self.hops.worst_pair if worst and worst <= MOST_LISTED_HOPS else None
+        return self.hops.worst_pair
+
+    @property
+    def is_route_listed(self) -> bool:
+        """Whether the route was asked for, or is short."""
+        return self.options.pair is not None or (self.hops.worst or 0) <= MOST_LISTED_HOPS
 
     @section
     def route(self) -> Route | None:
-        """A shortest route for the pair, `None` if it has none."""
-        if self.pair is None:
+        """A shortest route for the pair, `None` if it has none, or if it is not listed."""
+        if self.pair is None or not self.is_route_listed:
             return None
         self.note("looking for a route")
         return route(self.stack, self.pair)

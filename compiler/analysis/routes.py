@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,23 +56,38 @@ def route(stack: Stack, pair: Pair) -> Route | None:
 
 
 def _shortest(stack: Stack, pair: Pair) -> Route | None:
-    """By levels of what the target reads; then forwards, each time to the level below."""
+    """By levels of whom the source tells and of what the target reads, until they meet.
+
+    Always the side goes on whose last level is smaller. As long as the two have not met, a route
+    is longer than both have come together; so where they first meet, it is a shortest one.
+    """
     layer = stack.kinds[0]
-    levels = []
-    for level in walk.levels(layer.region, pair.target, stack.start, stack.stop):
-        levels.append(level)
-        if level.contains(pair.source):
-            break
-    else:
-        return None
-    readers = layer.region.transposed()
-    reads, here = [], pair.source
-    for level in reversed(levels[:-1]):
-        there = level.meet(_row(readers, here))
-        assert there is not None
-        reads.append(Read(here, there, None, rule_of(layer, there, here)))
-        here = there
-    return Route(pair, tuple(reads))
+    reads, readers = layer.region, layer.region.transposed()
+    told = walk.levels(readers, pair.source, stack.start, stack.stop)
+    read = walk.levels(reads, pair.target, stack.start, stack.stop)
+    before, after = [next(told)], [next(read)]
+    while (middle := before[-1].common(after[-1])) is None:
+        side, more = (
+            (before, told) if before[-1].size <= after[-1].size else (after, read)
+        )  # fmt: skip
+        level = next(more, None)
+        if level is None:
+            return None
+        side.append(level)
+    stops = [middle]
+    for level in reversed(before[:-1]):
+        stops.insert(0, _met(level, _row(reads, stops[0])))
+    for level in reversed(after[:-1]):
+        stops.append(_met(level, _row(readers, stops[-1])))
+    return Route(
+        pair, tuple(Read(a, b, None, rule_of(layer, b, a)) for a, b in pairwise(stops))
+    )  # fmt: skip
+
+
+def _met(level: walk.Level, ranges: Runs) -> int:
+    found = level.meet(ranges)
+    assert found is not None
+    return found
 
 
 def _row(region: Region, position: int) -> Runs:

@@ -46,6 +46,20 @@ class Level:
         found: Ints = np.arange(int(counts.sum())) + np.repeat(self.starts - first, counts)
         return found
 
+    def common(self, other: Level) -> int | None:
+        """The first position that two levels share.
+
+        >>> odd = Level(np.array([1, 3, 5]), np.array([2, 4, 6]))
+        >>> odd.common(Level(np.array([4]), np.array([9])))
+        5
+        """
+        few, many = sorted((self, other), key=lambda one: len(one.starts))
+        at = np.searchsorted(many.stops, few.starts, side="right")
+        inside = at < len(many.starts)
+        first = np.maximum(few.starts[inside], many.starts[at[inside]])
+        met = np.flatnonzero(first < few.stops[inside])
+        return int(first[met[0]]) if len(met) else None
+
     def meet(self, ranges: list[tuple[int, int]]) -> int | None:
         """The first position that is also in one of some ranges."""
         for start, stop in ranges:
