@@ -14,6 +14,9 @@ from attnloom.compiler.analysis.spread import Spread
 from attnloom.compiler.analysis.stack import Stack
 from attnloom.compiler.analysis.work import Work
 
+SECTIONS = ("route", "hubs", "narrow", "cost")
+"""Sections that may be left out where they are too much work; why is under `unknown`."""
+
 
 def as_json(report: Report) -> dict[str, Any]:
     """All sections of a report."""
@@ -32,9 +35,10 @@ def as_json(report: Report) -> dict[str, Any]:
             **_coverage(report.coverage),
         },
         "route": _route(report),
-        "hubs": _hubs(report.hubs, stack),
-        "narrow": _narrow(report.narrow, stack),
-        "cost": _cost(report.cost),
+        "hubs": None if report.unknown("hubs") else _hubs(report.hubs, stack),
+        "narrow": None if report.unknown("narrow") else _narrow(report.narrow, stack),
+        "cost": None if report.unknown("cost") else _cost(report.cost),
+        "unknown": {name: why for name in SECTIONS if (why := report.unknown(name)) is not None},
         "warnings": [{"code": one.code, "message": one.message} for one in report.warnings],
     }
     return {**found, "method": _method(report.hops.method)}
@@ -121,7 +125,7 @@ def _route(report: Report) -> dict[str, Any] | None:
     if pair is None:
         return None
     ends = _pair(pair, stack) or {}
-    if not report.is_route_listed:
+    if not report.is_route_listed or report.unknown("route"):
         return {**ends, "hops": report.hops.worst, "arrival_layer": None, "path": None}
     route = report.route
     if route is None:

@@ -6,13 +6,11 @@ Every line with a number says how it was found: `exact`, `sampled` and how far o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from attnloom.compiler.analysis.figures import Coverage, Hops, Method, Step
-from attnloom.compiler.analysis.hubs import Hubs
 from attnloom.compiler.analysis.lanes import Runs
-from attnloom.compiler.analysis.narrow import Narrow
 from attnloom.compiler.analysis.report import Report
 from attnloom.compiler.analysis.spelling import decimal, how, ranges, share
 from attnloom.compiler.analysis.spread import Spread
@@ -55,11 +53,20 @@ def as_text(report: Report) -> Iterator[Line]:
     yield from _titled("Work", _work(report))
     yield from _titled("Reach", _reach(report))
     if report.pair is not None:
-        yield from _titled("Route", _route(report))
-    yield from _titled("Hubs", _hubs(report.hubs, report))
-    yield from _titled("Narrow", _narrow(report.narrow, report.stack))
-    yield from _titled("Cost", _cost(report))
+        yield from _titled("Route", _known(report, "route", _route))
+    yield from _titled("Hubs", _known(report, "hubs", _hubs))
+    yield from _titled("Narrow", _known(report, "narrow", _narrow))
+    yield from _titled("Cost", _known(report, "cost", _cost))
     yield from _titled("Warn", _warnings(report))
+
+
+def _known(report: Report, section: str, lines: Callable[[Report], Lines]) -> Lines:
+    """The lines of a section, or why it is too much work."""
+    why = report.unknown(section)
+    if why is None:
+        yield from lines(report)
+    else:
+        yield f"not known: {why}", "unknown"
 
 
 def _titled(title: str, lines: Lines) -> Iterator[Line]:
@@ -272,8 +279,9 @@ def _named(position: int, stack: Stack) -> str:
 # --- hubs ----------------------------------------------------------------------------------------
 
 
-def _hubs(hubs: Hubs, report: Report) -> Lines:
-    stack, traffic, hops = report.stack, hubs.traffic, report.hops
+def _hubs(report: Report) -> Lines:
+    stack, hubs, hops = report.stack, report.hubs, report.hops
+    traffic = hubs.traffic
     names = [_named(one, stack) for one in hubs.positions[:_NAMES]]
     if hubs.count:
         yield f"{_plural(hubs.count, 'hub')}: {_list(names, hubs.count)}", "exact, pattern"
@@ -333,7 +341,8 @@ def _label(hops: Hops) -> str:
 # --- narrow --------------------------------------------------------------------------------------
 
 
-def _narrow(narrow: Narrow, stack: Stack) -> Lines:
+def _narrow(report: Report) -> Lines:
+    narrow, stack = report.narrow, report.stack
     cut, capacity = narrow.token_cut, narrow.capacity
     if cut is not None:
         ends = f"{_runs(cut.ends.sources, stack)} -> {_runs(cut.ends.targets, stack)}"

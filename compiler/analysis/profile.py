@@ -21,7 +21,7 @@ PLACES = 64
 """Boundaries that are listed, evenly spread."""
 
 _MOST_ROWS = 1 << 16
-_MOST_PAIRS = 1 << 20
+_MOST_PAIRS = 1 << 18
 _MOST_HUBS = 256
 
 

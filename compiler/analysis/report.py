@@ -36,11 +36,18 @@ MOST_LISTED_HOPS = 64
 
 def section(find: Callable[[Any], T]) -> cached_property[T]:
     """A part of a report, worked out once; a limit that is met is a diagnostic at the pattern."""
+    name = find.__name__
 
     @wraps(find)
     def limited(report: Report) -> T:
-        with report.limits():
-            return find(report)
+        if name in report.limits_met:
+            raise report.limits_met[name]
+        try:
+            with report.limits():
+                return find(report)
+        except PatternError as error:
+            report.limits_met[name] = error
+            raise
 
     return cached_property(limited)
 
@@ -82,6 +89,8 @@ class Report:
     subject: Subject
     options: Options = field(default_factory=Options)
     note: Note = lambda _: None
+    limits_met: dict[str, PatternError] = field(default_factory=dict, init=False)
+    """The sections that turned out to be too much work."""
 
     @property
     def stack(self) -> Stack:
@@ -184,8 +193,16 @@ class Report:
         self.note("counting tiles and live keys")
         return cost(self.subject, self.work.reads)
 
+    def unknown(self, section: str) -> str | None:
+        """Why a section cannot be worked out within the limits; `None` if it can."""
+        try:
+            getattr(self, section)
+        except PatternError as error:
+            return error.diagnostics[0].message
+        return None
+
     def to_dict(self) -> dict[str, Any]:
-        """All sections as plain values, for JSON."""
+        """All sections as plain values, for JSON; those that are too much work are `None`."""
         from attnloom.compiler.analysis.as_json import as_json
 
         return as_json(self)

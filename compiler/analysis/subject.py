@@ -15,6 +15,7 @@ from attnloom.compiler.bind import bind, parameters
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.dependence import depends_on_head, depends_on_layer
 from attnloom.compiler.evaluate import Environment
+from attnloom.compiler.problems import Problem
 from attnloom.compiler.tokens import TokenSet
 
 
@@ -82,7 +83,7 @@ class Subject:
         def choose(choice: typed.Choice) -> Iterable[typed.Body | None]:
             try:
                 holds = environment.number(choice.condition)
-            except KeyError:  # of a called pattern, whose parameters are not ours
+            except (KeyError, Problem):  # of a called pattern, whose parameters are not ours
                 return choice.then, choice.otherwise
             return (choice.then if holds else choice.otherwise,)
 

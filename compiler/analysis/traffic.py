@@ -188,6 +188,9 @@ def _of_pairs(layer: Layer, intended: Intended) -> Traffic:
     readers, sources = readers[:count], sources[:count]
     middle = intersection([region.runs(readers), region.transposed().runs(sources)])
     sizes = middle.lengths()
+    count = int(np.count_nonzero(sizes))  # the other pairs are not connected
+    if not count:
+        return Traffic((), None, None, None, None, Method("pairs", False, 0, "no pair is relayed"))
     chosen = middle.pick(generator.integers(0, np.maximum(sizes, 1))[:, None])[:, 0]
     tokens, times = np.unique(chosen[sizes > 0], return_counts=True)
     margin = math.sqrt(0.5 / count * (1 + math.log(1 / (1 - CONFIDENCE))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,10 @@ Found = Iterator[tuple[str, str, Method]]
 
 def warnings(report: Report) -> tuple[Warning, ...]:
     """All warnings about what a report has found, in the order of their codes, notes last."""
-    found = [*_reach(report), *_layers(report), *_hubs(report), *_cost(report)]
+    found = [*_reach(report), *_layers(report)]
+    found += [] if report.unknown("hubs") else _hubs(report)
+    found += [] if report.unknown("narrow") else _narrow(report)
+    found += [] if report.unknown("cost") else _cost(report)
     return tuple(sorted((Warning(*one) for one in found), key=lambda one: (one.is_note, one.code)))
 
 
@@ -131,7 +134,7 @@ def _layers(report: Report) -> Found:
 
 
 def _hubs(report: Report) -> Found:
-    stack, hubs, narrow = report.stack, report.hubs, report.narrow
+    stack, hubs = report.stack, report.hubs
     if hubs.relay_nothing and report.intended.is_causal and (report.hops.worst or 0) > 1:
         mean = hubs.without.mean if hubs.without is not None else None
         other = f" (mean {mean:.4g} without them)" if mean is not None else ""
@@ -150,15 +153,16 @@ def _hubs(report: Report) -> Found:
             rest = f"; {share(hubs.dependent_share)} of all pairs have no other shortest route"
         token = stack.name_of(loads[0].token)
         yield "W201", f"token {token} carries {amount} of the traffic{rest}", traffic.method
-    single = dict.fromkeys([*hubs.vital, *(narrow.single_points or ())])
-    if single:
-        names = ", ".join(str(stack.name_of(one)) for one in list(single)[:4])
-        more = f" and {len(single) - 4:,} more" if len(single) > 4 else ""
-        yield (
-            "W202",
-            f"single points of failure: without {names}{more} some pairs never meet",
-            hubs.losses[0].hops.method if hubs.vital else Method("dominators"),
-        )
+    if hubs.vital:
+        yield _single(report, hubs.vital, hubs.losses[0].hops.method)
+
+
+def _narrow(report: Report) -> Found:
+    stack, narrow = report.stack, report.narrow
+    vital = () if report.unknown("hubs") else report.hubs.vital
+    others = tuple(one for one in narrow.single_points or () if one not in vital)
+    if others:
+        yield _single(report, others, Method("dominators"))
     carried, spread = narrow.capacity, report.work.per_query
     if narrow.squeeze is not None and narrow.squeeze > HIGH_SQUEEZE and carried and spread:
         beyond = stack.length - (spread.median or 0)
@@ -168,6 +172,17 @@ def _hubs(report: Report) -> Found:
             f"median token share {carried.at_least:,} states over {carried.layers} layers",
             carried.method,
         )
+
+
+def _single(report: Report, tokens: Sequence[int], method: Method) -> tuple[str, str, Method]:
+    names = ", ".join(str(report.stack.name_of(one)) for one in tokens[:4])
+    more = f" and {len(tokens) - 4:,} more" if len(tokens) > 4 else ""
+    what = "a single point" if len(tokens) == 1 else "single points"
+    return (
+        "W202",
+        f"{what} of failure: without {names}{more} some pairs never meet",
+        method,
+    )
 
 
 def _cost(report: Report) -> Found:

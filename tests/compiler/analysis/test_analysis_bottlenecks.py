@@ -478,3 +478,19 @@ def test_far_ends_leave_hubs_out() -> None:
     stack = parse("window(each_side=1)\nglobal([0, 2, 79])").analyze(80).stack
     assert far_ends(stack) == Ends(((1, 2), (3, 10)), ((70, 79),))
     assert far_ends(parse("full").analyze(5).stack) is None
+
+
+def test_pairs_that_are_never_connected_have_no_share_in_the_traffic() -> None:
+    report = parse("window(each_side=4) & chunks(8)").analyze(64)
+    assert report.hops.worst == 2
+    assert report.hops.unreachable
+    found = traffic_module._of_pairs(report.stack.kinds[0], report.intended)
+    assert 0 < found.method.samples < traffic_module._PAIRS
+    assert sum(load.share for load in found.loads) + (found.rest or 0) == pytest.approx(1)
+    exact = report.hubs.traffic
+    assert exact is not None
+    shares = {one.token: one.share for one in exact.loads}
+    assert all(one.low <= shares.get(one.token, one.low) <= one.high for one in found.loads)
+    alone = parse("self").analyze(64)
+    nothing = traffic_module._of_pairs(alone.stack.kinds[0], alone.intended)
+    assert nothing.loads == ()

@@ -58,6 +58,14 @@ def test_called_pattern_has_the_arguments_of_the_caller() -> None:
     assert attnloom.parse(text).analyze(64).cost.complexity == ("O(n*w + g*n)",)
 
 
+def test_both_branches_count_where_a_called_pattern_chooses_by_its_parameter() -> None:
+    text = (
+        "pattern inner(wide = true) { when wide { window(each_side=9) } else { chunks(64) } }\n"
+        "pattern p { inner(wide=false) }"
+    )
+    assert attnloom.parse(text).analyze(256).cost.complexity == ("O(n)",)
+
+
 def test_each_kind_of_layer_has_an_order_of_its_own() -> None:
     report = attnloom.load("gemma3").analyze(4096, layers=6)
     assert report.cost.complexity == ("O(n*recent)", "O(n**2)")

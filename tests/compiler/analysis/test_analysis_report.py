@@ -43,7 +43,7 @@ def reads_of(report: Report) -> np.ndarray:
 
 KEYS = {
     "pattern", "n", "memory", "heads", "layers", "causal", "work", "reach", "route", "hubs",
-    "narrow", "cost", "warnings", "method",
+    "narrow", "cost", "unknown", "warnings", "method",
 }  # fmt: skip
 
 INNER = {
@@ -329,3 +329,13 @@ def test_too_much_work_is_a_diagnostic_at_the_pattern() -> None:
     with pytest.raises(PatternError) as error:
         report.hops  # noqa: B018
     assert error.value.diagnostics[0].slug == "too-much-work"
+
+
+def test_section_that_is_too_much_work_is_unknown_and_the_others_are_there() -> None:
+    found = attnloom.load("blockbert").analyze(2**20)
+    assert found.unknown("narrow") is not None
+    data = found.to_dict()
+    assert data["narrow"] is None
+    assert data["unknown"].keys() == {"narrow"}
+    assert data["work"]["reads"] == found.work.reads
+    assert "Narrow   not known: the condition would be asked for" in str(found)
