@@ -11,21 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnloom.compiler.bits import Bytes, different, ranges
-from attnloom.compiler.regions import (
-    EMPTY,
-    MIXED,
-    Columns,
-    Nothing,
-    Region,
-    Rows,
-    Tiles,
-    either,
-)
+from attnloom.compiler.regions import Columns, Nothing, Region, Rows, either
 from attnloom.compiler.regions.base import Both, Either, Minus
 from attnloom.compiler.runs import Ints
 
 _MOST_ENTRIES = 1 << 22
-_MASK_ELEMENTS = 1 << 24
+_TOKENS_AT_ONCE = 256
 _NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
@@ -112,21 +103,49 @@ class Reads:
 
 def rows_read(region: Region, tokens: Ints, start: int, num_stretches: int, block: int) -> Reads:
     """What the tokens read of each column of tiles."""
-    number = np.tile(np.arange(len(tokens)), num_stretches)
-    stretch = np.repeat(np.arange(num_stretches), len(tokens))
-    tiles = Tiles(tokens[number], stretch * block + start, 1, block, start)
-    kinds = region.classify(tiles)
-    unsure = np.flatnonzero(kinds == MIXED)
-    step = _MASK_ELEMENTS // block
     found = [
-        region.bits(tiles.select(unsure[first : first + step]))[:, 0]
-        for first in range(0, len(unsure), step)
+        _read(region, tokens[first : first + _TOKENS_AT_ONCE], start, block)
+        for first in range(0, len(tokens), _TOKENS_AT_ONCE)
     ]
+    codes = [
+        (token + step * _TOKENS_AT_ONCE, stretch)
+        for is_full in (True, False)
+        for step, (whole, partial, _) in enumerate(found)
+        for token, stretch in [whole if is_full else partial]
+    ]
+    number, stretch = (np.concatenate(one) for one in zip(*codes, strict=True))
     full = ranges(np.zeros(1, dtype=np.int64), np.full(1, block), block)
-    rows = np.concatenate([full, *found])
+    rows = np.concatenate([full, *(bits for _, _, bits in found)])
     first, which = different(rows[:, None])
     ids = np.zeros(len(number), dtype=np.int64)
-    ids[unsure] = which[1:]
-    kept = kinds != EMPTY
-    kept[unsure] = rows[1:].any(1)
-    return Reads(number[kept], stretch[kept], ids[kept], rows[first])
+    ids[len(number) + 1 - len(rows) :] = which[1:]
+    order = np.argsort(stretch * len(tokens) + number)
+    return Reads(number[order], stretch[order], ids[order], rows[first])
+
+
+_Entries = tuple[Ints, Ints]
+"""Numbers of tokens and of stretches, `(num_entries,)` each."""
+
+
+def _read(region: Region, tokens: Ints, start: int, block: int) -> tuple[_Entries, _Entries, Bytes]:
+    """The stretches that tokens read whole, those that they read in part, and what of these."""
+    runs = region.runs(tokens)
+    first, last = (runs.starts - start) // block, (runs.stops - 1 - start) // block
+    counts = last - first + 1
+    run = np.repeat(np.arange(len(counts)), counts)
+    stretch = np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    token = runs.rows[run]
+    begin = stretch * block + start
+    left, right = runs.starts[run] - begin, runs.stops[run] - begin
+    is_full = (left <= 0) & (right >= block)
+    whole = token[is_full], stretch[is_full]
+    partial = np.flatnonzero(~is_full)
+    token, stretch = token[partial], stretch[partial]
+    bits = ranges(left[partial], right[partial], block)
+    # Ranges of one token in one stretch follow each other.
+    is_first = np.ones(len(token), dtype=np.bool_)
+    is_first[1:] = (token[1:] != token[:-1]) | (stretch[1:] != stretch[:-1])
+    heads = np.flatnonzero(is_first)
+    if len(heads) < len(token):
+        bits = np.bitwise_or.reduceat(bits, heads, axis=0)
+    return whole, (token[heads], stretch[heads]), bits
