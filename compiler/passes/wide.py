@@ -11,9 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnloom.compiler.bits import Bytes, different, ranges
-from attnloom.compiler.regions import Columns, Nothing, Region, Rows, either
+from attnloom.compiler.regions import (
+    FULL,
+    MIXED,
+    Columns,
+    Nothing,
+    Region,
+    Rows,
+    Tiles,
+    either,
+)
 from attnloom.compiler.regions.base import Both, Either, Minus
 from attnloom.compiler.runs import Ints
+from attnloom.compiler.zones import TooComplex
 
 _MOST_ENTRIES = 1 << 22
 _TOKENS_AT_ONCE = 256
@@ -104,7 +114,7 @@ class Reads:
 def rows_read(region: Region, tokens: Ints, start: int, num_stretches: int, block: int) -> Reads:
     """What the tokens read of each column of tiles."""
     found = [
-        _read(region, tokens[first : first + _TOKENS_AT_ONCE], start, block)
+        _read(region, tokens[first : first + _TOKENS_AT_ONCE], start, num_stretches, block)
         for first in range(0, len(tokens), _TOKENS_AT_ONCE)
     ]
     codes = [
@@ -127,9 +137,14 @@ _Entries = tuple[Ints, Ints]
 """Numbers of tokens and of stretches, `(num_entries,)` each."""
 
 
-def _read(region: Region, tokens: Ints, start: int, block: int) -> tuple[_Entries, _Entries, Bytes]:
+def _read(
+    region: Region, tokens: Ints, start: int, num_stretches: int, block: int
+) -> tuple[_Entries, _Entries, Bytes]:
     """The stretches that tokens read whole, those that they read in part, and what of these."""
-    runs = region.runs(tokens)
+    try:
+        runs = region.runs(tokens)
+    except TooComplex:  # in another order rows have no ranges
+        return _asked(region, tokens, start, num_stretches, block)
     first, last = (runs.starts - start) // block, (runs.stops - 1 - start) // block
     counts = last - first + 1
     run = np.repeat(np.arange(len(counts)), counts)
@@ -149,3 +164,18 @@ def _read(region: Region, tokens: Ints, start: int, block: int) -> tuple[_Entrie
     if len(heads) < len(token):
         bits = np.bitwise_or.reduceat(bits, heads, axis=0)
     return whole, (token[heads], stretch[heads]), bits
+
+
+def _asked(
+    region: Region, tokens: Ints, start: int, num_stretches: int, block: int
+) -> tuple[_Entries, _Entries, Bytes]:
+    """The same, by asking for every stretch."""
+    token = np.repeat(np.arange(len(tokens)), num_stretches)
+    stretch = np.tile(np.arange(num_stretches), len(tokens))
+    tiles = Tiles(tokens[token], stretch * block + start, 1, block, start)
+    kinds = region.classify(tiles)
+    whole, unsure = np.flatnonzero(kinds == FULL), np.flatnonzero(kinds == MIXED)
+    bits = region.bits(tiles.select(unsure))[:, 0]
+    some = bits.any(1)
+    partial = unsure[some]
+    return (token[whole], stretch[whole]), (token[partial], stretch[partial]), bits[some]

@@ -259,15 +259,16 @@ def test_listed_pairs_beside_a_dense_part_are_counted_once() -> None:
 @pytest.mark.parametrize("name", attnloom.bundled())
 def test_bundled_patterns_are_exact(name: str) -> None:
     pattern = attnloom.load(name)
-    examples = {
-        "tokens": "0..9",
-        "segments": [i // 50 for i in range(200)],
-        "links": [[i // 2, 0] for i in range(200)],
-    }
-    inputs = {one: examples[kind] for one, kind in pattern.inputs.items()}
-    bound = pattern.bind(200, inputs=inputs)
-    parts = compile_region(
-        bound.region, -bound.memory, bound.tokens, block_m=32, block_n=32, model=EAGER
-    )
-    total = sum(dense_of_part(part, bound.length)[0] for part in parts)
-    assert np.array_equal(total, pattern.mask(200, inputs=inputs))
+    # A short sequence in which every pass is eager, and a longer one in which each has to pay.
+    for n, block, model in ((200, 32, EAGER), (2048, 64, None)):
+        examples = {
+            "tokens": f"[0, 3, {n // 2}]",
+            "segments": [i // 50 for i in range(n)],
+            "links": [[i // 2, 0] for i in range(n)],
+        }
+        inputs = {one: examples[kind] for one, kind in pattern.inputs.items()}
+        (head,), _ = pattern.head_layouts(n, inputs=inputs, block=block, model=model)
+        mask = pattern.mask(n, inputs=inputs)
+        assert np.array_equal(head.to_dense(), mask)
+        assert np.array_equal(head.transposed_to_dense(), mask)
+        assert head.reads == mask.sum()
