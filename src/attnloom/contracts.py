@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from attnloom.compiler import typed
 from attnloom.compiler.analysis.contracts import Answer, Outcome
 from attnloom.compiler.problems import Diagnostic, diagnostic
 from attnloom.pattern import Pattern
@@ -132,6 +133,39 @@ def combined(found: Iterable[Sequence[Finding]]) -> list[Finding]:
         min(column, key=lambda finding: _ORDER.index(finding.outcome.answer))
         for column in zip(*found, strict=True)
     ]
+
+
+def with_contracts(pattern: Pattern, kept: Callable[[typed.Contract], bool]) -> Pattern:
+    """The pattern with some of its contracts only.
+
+    >>> import attnloom
+    >>> with_contracts(attnloom.load("longformer"), lambda one: one.operator is None).contracts
+    ['symmetric', 'no_empty_rows']
+    """
+
+    def chosen(body: typed.Body) -> typed.Body:
+        choices = tuple(
+            replace(
+                one,
+                then=chosen(one.then),
+                otherwise=None if one.otherwise is None else chosen(one.otherwise),
+            )
+            for one in body.choices
+        )
+        return replace(body, contracts=tuple(filter(kept, body.contracts)), choices=choices)
+
+    return Pattern(replace(pattern._typed, body=chosen(pattern._typed.body)))
+
+
+def with_contract(
+    pattern: Pattern, metric: str, sign: str | None = None, wanted: int = 0
+) -> Pattern:
+    """The pattern with one contract in place of its own: a property, or a metric and a number."""
+    bare = with_contracts(pattern, lambda _: False)._typed
+    value = None if sign is None else typed.Constant(bare.place, wanted)
+    text = metric if sign is None else f"{metric} {sign} {wanted:,}"
+    contract = typed.Contract(bare.place, metric, sign, value, text)
+    return Pattern(replace(bare, body=replace(bare.body, contracts=(contract,))))
 
 
 def spelt(value: Any) -> str:

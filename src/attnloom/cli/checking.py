@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +11,6 @@ import click
 from attnloom import Pattern, PatternError
 from attnloom.cli.options import (
     files_argument,
-    heads_option,
     input_option,
     json_option,
     load_pattern,
@@ -19,7 +18,7 @@ from attnloom.cli.options import (
     read_settings,
     set_option,
 )
-from attnloom.cli.output import print_diagnostics, print_json, print_text, say
+from attnloom.cli.output import Failure, print_diagnostics, print_json, print_text, say
 
 if TYPE_CHECKING:
     from attnloom.contracts import Finding
@@ -40,13 +39,39 @@ DEFAULT_LENGTHS = (16, 1000, 4096)
 )
 @set_option
 @input_option
-@heads_option(1)
+@click.option(
+    "--heads",
+    type=click.IntRange(min=1),
+    help="How many heads a layer has.  [default: 1; with --property, 1 to 4 are drawn]",
+)
 @click.option(
     "--layers",
     type=click.IntRange(min=1, max=4096),
-    default=1,
+    help="How many layers the model has.  [default: 1; with --property, 1 to 4 are drawn]",
+)
+@click.option(
+    "--property",
+    "is_property",
+    is_flag=True,
+    help="Draw lengths, parameters within their ranges, heads, layers and inputs, and show the "
+    "smallest case in which a contract fails. Needs the extra `testing`.",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=500,
     show_default=True,
-    help="How many layers the model has.",
+    help="With --property: how many cases to draw.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="With --property: which cases."
+)
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="With --property: the longest sequence to draw, unless -n is given.",
 )
 @click.option("--strict", is_flag=True, help="Fail also when a contract is not decided.")
 @json_option
@@ -57,8 +82,12 @@ def check_command(
     lengths: Sequence[int],
     settings: Sequence[str],
     inputs: Sequence[str],
-    heads: int,
-    layers: int,
+    heads: int | None,
+    layers: int | None,
+    is_property: bool,
+    examples: int,
+    seed: int,
+    max_length: int,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -70,6 +99,8 @@ def check_command(
     Example: attnloom check patterns/*.attn -n 512
     """
     asked = _Asked(lengths, settings, inputs, heads, layers)
+    if is_property:
+        asked = _Drawn(lengths, settings, inputs, heads, layers, examples, seed, max_length)
     reports = []
     for file in files:
         try:
@@ -95,6 +126,7 @@ class _Report:
     file: str
     diagnostics: tuple[Diagnostic, ...] = ()
     pattern: Pattern | None = None
+    where: str = ""
     lengths: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
@@ -132,8 +164,7 @@ class _Report:
             say(f"    note: {note}")
 
     def _verdict(self) -> str:
-        lengths = ", ".join(map(str, self.lengths))
-        where = f" (n = {lengths})" if lengths else ""
+        where = f" ({self.where})" if self.where else ""
         if self.pattern is None:
             return f"{len(self.diagnostics)} problem(s)"
         if self.diagnostics:
@@ -154,6 +185,7 @@ class _Report:
         return {
             **found,
             "pattern": self.pattern.name,
+            "checked": self.where,
             "lengths": list(self.lengths),
             "contracts": [one.to_dict() for one in self.findings] or listed,
             "notes": list(self.notes),
@@ -167,12 +199,13 @@ class _Asked:
     lengths: Sequence[int]
     settings: Sequence[str]
     inputs: Sequence[str]
-    heads: int
-    layers: int
-    values: dict[str, Any] = field(init=False)
+    heads: int | None
+    layers: int | None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "values", read_settings(self.settings))
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of parameters that are given."""
+        return read_settings(self.settings)
 
     def look_at(self, file: str) -> _Report:
         """Load a file and check its contracts at all lengths; one asked for must fit.
@@ -192,7 +225,7 @@ class _Asked:
         notes: list[str] = []
         for length in sorted(self.lengths or DEFAULT_LENGTHS):
             given = read_inputs(pattern, self.inputs, length)
-            case = Case(length, self.heads, self.layers, self.values, given)
+            case = Case(length, self.heads or 1, self.layers or 1, self.values, given)
             try:
                 findings.append(check_case(pattern, case))
             except PatternError as error:
@@ -203,4 +236,50 @@ class _Asked:
                 lengths.append(length)
         found = combined(findings)
         broken = tuple(one.diagnose(pattern, file) for one in found if one.fails)
-        return _Report(file, broken, pattern, tuple(lengths), tuple(found), tuple(notes))
+        where = ", ".join(map(str, lengths))
+        return _Report(
+            file, broken, pattern, f"n = {where}" if where else "", tuple(lengths), tuple(found),
+            tuple(notes),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Drawn(_Asked):
+    """Files are checked with what is drawn."""
+
+    examples: int
+    seed: int
+    max_length: int
+
+    def look_at(self, file: str) -> _Report:
+        """Load a file and search for cases in which its contracts fail.
+
+        Raises:
+            PatternError: the file is wrong.
+            Failure: Hypothesis is not installed.
+        """
+        try:
+            from attnloom.testing.search import Search
+        except ModuleNotFoundError as error:
+            if error.name != "hypothesis":
+                raise
+            raise Failure("--property needs Hypothesis: pip install 'attnloom[testing]'") from None
+
+        pattern = load_pattern(file, self.settings)
+        if self.inputs and len(self.lengths) != 1:
+            raise click.UsageError("--property draws the inputs; --input goes with one length, -n")
+        given = read_inputs(pattern, self.inputs, self.lengths[0]) if self.inputs else {}
+        result = Search(
+            self.examples, self.seed, self.max_length, self.lengths, self.heads, self.layers,
+            self.values, given,
+        ).run(pattern)  # fmt: skip
+        broken = tuple(one.diagnose(pattern, file) for one in result.broken)
+        notes = []
+        if result.meaningless:
+            notes.append(f"in {result.meaningless} more cases the pattern has no meaning")
+        if not result.tried:
+            notes.append("nothing was checked")
+        return _Report(
+            file, broken, pattern, f"{result.tried} cases drawn, seed {self.seed}",
+            tuple(self.lengths), result.findings, tuple(notes),
+        )  # fmt: skip

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from attnloom.compiler import typed
 from attnloom.compiler.analysis.contracts import Answer
-from attnloom.contracts import Case
+from attnloom.contracts import Case, with_contract
 from attnloom.equivalence import Equivalence, difference, equivalent
 from attnloom.pattern import Pattern
 from attnloom.render import exact_text
@@ -74,32 +73,15 @@ def _hold(place: _Place, metric: str, sign: str | None = None, wanted: int = 0) 
     Raises:
         AssertionError: it is broken, or not decided.
     """
-    tree = place.pattern._typed
-    value = None if sign is None else typed.Constant(tree.place, wanted)
-    text = metric if sign is None else f"{metric} {sign} {wanted:,}"
-    contract = typed.Contract(tree.place, metric, sign, value, text)
-    only = Pattern(replace(tree, body=replace(_silent(tree.body), contracts=(contract,))))
+    only = with_contract(place.pattern, metric, sign, wanted)
     (found,) = only.check(place.n, heads=place.heads, layers=place.layers, inputs=place.inputs)
     if found.answer is Answer.HOLDS:
         return
     where = "" if found.head is None else f", head {found.head} of layer {found.layer}"
     picture = place.picture(found.head or 0, found.layer or 0)
     raise AssertionError(
-        f"{place.words}{where}: `{text}` {found.answer.value}: {found.words}{picture}"
+        f"{place.words}{where}: `{found.text}` {found.answer.value}: {found.words}{picture}"
     )
-
-
-def _silent(body: typed.Body) -> typed.Body:
-    """A body without contracts, in its branches too."""
-    choices = tuple(
-        replace(
-            one,
-            then=_silent(one.then),
-            otherwise=None if one.otherwise is None else _silent(one.otherwise),
-        )
-        for one in body.choices
-    )
-    return replace(body, contracts=(), choices=choices)
 
 
 def assert_max_hops(

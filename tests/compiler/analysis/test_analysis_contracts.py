@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +15,9 @@ from hypothesis import strategies as st
 from programs import Program, programs
 
 import attnloom
-from attnloom.compiler import typed
 from attnloom.compiler.analysis.contracts import FLOW, Answer, Outcome
 from attnloom.compiler.vocabulary import METRICS, PROPERTIES
+from attnloom.contracts import with_contract
 
 SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
@@ -42,30 +41,6 @@ FACTS: dict[str, Callable[[oracle.Matrix], bool]] = {
          & (reads | np.eye(len(reads), dtype=bool)).all(1)).any()
     ),
 }  # fmt: skip
-
-
-def with_contract(
-    pattern: attnloom.Pattern, metric: str, sign: str | None = None, wanted: int = 0
-) -> attnloom.Pattern:
-    """The pattern with one contract in place of its own."""
-    tree = pattern._typed
-    value = None if sign is None else typed.Constant(tree.place, wanted)
-    text = metric if sign is None else f"{metric} {sign} {wanted}"
-    contract = typed.Contract(tree.place, metric, sign, value, text)
-    body = replace(tree.body, contracts=(contract,), choices=())
-    bare = replace(tree.body, contracts=())
-    # The branches keep their links, and lose their contracts.
-    choices = tuple(map(_silent, bare.choices))
-    return attnloom.Pattern(replace(tree, body=replace(body, choices=choices)))
-
-
-def _silent(choice: typed.Choice) -> typed.Choice:
-    branches = [
-        None if one is None
-        else replace(one, contracts=(), choices=tuple(map(_silent, one.choices)))
-        for one in (choice.then, choice.otherwise)
-    ]  # fmt: skip
-    return replace(choice, then=branches[0], otherwise=branches[1])
 
 
 def checked(program: Program, pattern: attnloom.Pattern) -> Outcome:
