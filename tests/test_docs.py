@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,17 @@ PATTERNS = [
 def test_pattern_in_the_documentation_is_a_formatted_pattern(block: str) -> None:
     assert attnloom.parse(block).bind(600).length >= 600
     assert format_source(block) == block
+
+
+CODE = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in sorted(DOCS.glob("*.md"))
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    )
+]
+
+
+@pytest.mark.parametrize("block", CODE)
+def test_python_in_the_documentation_runs(block: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", block], check=True, cwd=tmp_path)
