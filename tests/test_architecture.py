@@ -92,6 +92,7 @@ def test_layer_imports_only_what_lies_below_it(layer: str, allowed: tuple[str, .
         ("networkx", ("attnloom.compiler.analysis",)),
         ("hypothesis", ("attnloom.testing",)),
         ("transformers", ("attnloom.integrations.transformers",)),
+        ("pytest", ("attnloom.testing.pytest_plugin",)),
         ("matplotlib", ("attnloom.render",)),
         ("rich", ("attnloom.cli",)),
         ("click", ("attnloom.cli",)),
