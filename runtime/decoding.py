@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 
+from attnloom.runtime.modifiers import Modifiers
 from attnloom.runtime.plan import Plan
-from attnloom.runtime.row_reader import Bools, Ints, RowReader, reads_ahead
+from attnloom.runtime.row_reader import Bools, Ints, Reads, RowReader, reads_ahead
 
 _ROWS_AT_ONCE = 128
 
@@ -27,6 +28,9 @@ def attention_step(
     position: int | torch.Tensor,
     *,
     scale: float | None = None,
+    softcap: float | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
     reader: RowReader | None = None,
 ) -> torch.Tensor:
     """Attention of a few consecutive queries of a plan, over all keys so far.
@@ -50,7 +54,10 @@ def attention_step(
         plan: which query reads which key.
         position: of the first query, memory tokens counted; or one for each batch element,
             `(batch,)`, less than 0 for queries of padding.
-        scale: factor of the scores; `1 / sqrt(head_dim)` when not given.
+        scale: as in `attention`.
+        softcap: likewise.
+        alibi_slopes: likewise.
+        sinks: likewise.
         reader: the plan's `RowReader`, which remembers what it has worked out.
 
     Raises:
@@ -67,7 +74,10 @@ def attention_step(
         raise ValueError(
             f"the plan has {plan.query_len} positions, got a query at {int(positions.max())}"
         )
-    return attention_rows(query, key, value, reader, np.maximum(positions, -1), scale=scale)
+    return attention_rows(
+        query, key, value, reader, np.maximum(positions, -1),
+        scale=scale, softcap=softcap, alibi_slopes=alibi_slopes, sinks=sinks,
+    )  # fmt: skip
 
 
 def attention_rows(
@@ -79,6 +89,9 @@ def attention_rows(
     *,
     slots: NDArray[np.integer[Any]] | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attention of any queries of a plan, over keys that stand anywhere.
 
@@ -90,11 +103,16 @@ def attention_rows(
         positions: of the queries, `(batch or 1, count)`; one that is -1 reads nothing and gives 0.
         slots: where each key stands, `(batch, keys)`, -1 where it is not; when not given, key `j`
             stands at `j`.
-        scale: factor of the scores; `1 / sqrt(head_dim)` when not given.
+        scale: as in `attention`.
+        softcap: likewise.
+        alibi_slopes: likewise.
+        sinks: likewise.
 
     Raises:
         ValueError: a key that is read is missing.
     """
+    factor = query.shape[3] ** -0.5 if scale is None else float(scale)
+    modifiers = Modifiers(factor, softcap or 0.0, alibi_slopes, sinks)
     outputs = []
     for start in range(0, query.shape[2], _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
@@ -112,7 +130,8 @@ def attention_rows(
             wanted = np.broadcast_to(reads.keys, missing.shape)[missing][0]
             raise ValueError(f"key {wanted} is read, and not among the {key.shape[2]} given")
         at = np.where(reads.keys < 0, 0, at).astype(np.int64)
-        outputs.append(_attend(query[:, :, some], key, value, at, reads.allowed, scale))
+        found = _attend(query[:, :, some], key, value, at, reads, positions[:, some], modifiers)
+        outputs.append(found)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
 
 
@@ -121,26 +140,66 @@ def _attend(
     key: torch.Tensor,
     value: torch.Tensor,
     at: Ints,
-    allowed: Bools,
-    scale: float | None,
+    reads: Reads,
+    positions: Ints,
+    modifiers: Modifiers,
 ) -> torch.Tensor:
-    """Attention over the keys that stand `at` some places, as far as they are allowed."""
-    places = torch.from_numpy(at).to(key.device)
-    mask = torch.from_numpy(allowed).to(key.device)
-    if len(at) == 1 and (np.diff(at[0]) == 1).all():
-        some = slice(int(at[0, 0]), int(at[0, 0]) + at.shape[1])
-        key, value = key[:, :, some], value[:, :, some]
-    elif len(at) == 1:
-        key, value = key.index_select(2, places[0]), value.index_select(2, places[0])
-    else:
-        index = places[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
-        key, value = key.gather(2, index), value.gather(2, index)
+    """Attention over the keys that stand `at` some places, as far as they are read."""
+    key, value = _gathered(key, at), _gathered(value, at)
+    mask = torch.from_numpy(reads.allowed).to(key.device)
+    if not modifiers.is_plain or modifiers.sinks is not None:
+        distances = np.abs(positions[:, :, None] - reads.keys[:, None, :])
+        far = torch.from_numpy(distances).to(key.device)[:, None]
+        return _attend_modified(query, key, value, mask, far, modifiers)
     # A row without keys gets any, and its result is dropped.
     nothing = ~mask.any(-1, keepdim=True)
+    is_grouped = key.shape[1] != query.shape[1]
     output = scaled_dot_product_attention(
-        query, key, value, mask | nothing, scale=scale, enable_gqa=key.shape[1] != query.shape[1]
+        query, key, value, mask | nothing, scale=modifiers.scale, enable_gqa=is_grouped
     )
     return output.masked_fill(nothing, 0)
+
+
+def _attend_modified(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    far: torch.Tensor,
+    modifiers: Modifiers,
+) -> torch.Tensor:
+    """The same by hand, for scores that PyTorch's attention does not know.
+
+    Shapes:
+        far: how far each key is from each query, `(batch or 1, 1, count, keys)`
+    """
+    scale, softcap, slopes, sinks, _ = modifiers
+    exact = torch.float64 if query.dtype == torch.float64 else torch.float32
+    group = query.shape[1] // key.shape[1]
+    key, value = (x.to(exact).repeat_interleave(group, 1) for x in (key, value))
+    scores = query.to(exact) @ key.mT * scale
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    if slopes is not None:
+        scores = scores - slopes.to(exact)[:, None, None] * far
+    nothing = ~mask.any(-1, keepdim=True)
+    scores = scores.masked_fill(~mask & ~nothing, -torch.inf)
+    if sinks is not None:
+        sink = sinks.to(exact)[:, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sink], -1)
+        value = torch.cat([value, torch.zeros_like(value[:, :, :1])], 2)
+    output = torch.softmax(scores, -1) @ value
+    return output.masked_fill(nothing, 0).to(query.dtype)
+
+
+def _gathered(x: torch.Tensor, at: Ints) -> torch.Tensor:
+    """The keys or values at some places, `(batch or 1, count)`; consecutive ones are not copied."""
+    if len(at) == 1 and (np.diff(at[0]) == 1).all():
+        return x[:, :, int(at[0, 0]) : int(at[0, 0]) + at.shape[1]]
+    places = torch.from_numpy(at).to(x.device)
+    if len(at) == 1:
+        return x.index_select(2, places[0])
+    return x.gather(2, places[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
 class Decoder:
@@ -200,6 +259,9 @@ class Decoder:
         *,
         real: Bools | None = None,
         scale: float | None = None,
+        softcap: float | None = None,
+        alibi_slopes: torch.Tensor | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Attention of new tokens over the keys that are kept and their own, which are then kept.
 
@@ -209,18 +271,24 @@ class Decoder:
             value: like `key`.
             real: `(batch, count)`, which of them are no padding; all, when not given. The output
                 for padding is 0.
-            scale: factor of the scores; `1 / sqrt(head_dim)` when not given.
+            scale: as in `attention`.
+            softcap: likewise.
+            alibi_slopes: likewise.
+            sinks: likewise.
 
         Raises:
             ValueError: the shapes do not fit, or a sequence grows longer than the plan.
         """
         positions = self._positions(query, key, value, real)
+        options: dict[str, Any] = {
+            "scale": scale, "softcap": softcap, "alibi_slopes": alibi_slopes, "sinks": sinks,
+        }  # fmt: skip
         if query.shape[2] == 1:
             self._forget(positions.max(1) - 1)
             self._keep(key, value, positions, np.zeros_like(self.position))
             output = attention_rows(
                 query, self.keys, self.values, self.reader, positions,
-                slots=self._slots, scale=scale,
+                slots=self._slots, **options,
             )  # fmt: skip
         else:
             room = self.reader.most_live
@@ -229,7 +297,7 @@ class Decoder:
                 row[own[own >= 0]] = room + np.flatnonzero(own >= 0)
             keys, values = torch.cat([self.keys, key], 2), torch.cat([self.values, value], 2)
             output = attention_rows(
-                query, keys, values, self.reader, positions, slots=slots, scale=scale
+                query, keys, values, self.reader, positions, slots=slots, **options
             )
             self._append(key, value, positions)
         self.position = np.maximum(self.position, positions.max(1) + 1)

@@ -25,7 +25,10 @@ DECODERS: dict[str, dict[str, Any]] = {
     "Gemma3Text": {**DECODER, "sliding_window": 5, "query_pre_attn_scalar": 8},
     "Mistral": {**DECODER, "sliding_window": 7},
     "Qwen3": DECODER,
-}
+    "Gemma2": {**DECODER, "sliding_window": 5, "query_pre_attn_scalar": 8,
+               "attn_logit_softcapping": 2.0},
+    "GptOss": {**DECODER, "sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1},
+}  # fmt: skip
 NO_DROPOUT = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
 ENCODERS: dict[str, dict[str, Any]] = {
     "ModernBert": {**COMMON, "local_attention": 8, "global_attn_every_n_layers": 2},
@@ -40,6 +43,8 @@ def model_of(name: str, head: str, options: Mapping[str, Any], seed: int = 0) ->
 
     config = getattr(transformers, f"{name}Config")(**options)
     model = getattr(transformers, f"{name.removesuffix('Text')}{head}")(config).double().eval()
+    if name == "GptOss":  # the fast way is not for float64
+        model.set_experts_implementation("eager")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

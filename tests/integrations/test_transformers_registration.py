@@ -25,7 +25,7 @@ from integration_helpers import (
 )
 
 import attnloom
-from attnloom.integrations.transformers import PatternCache, register, use
+from attnloom.integrations.transformers import PatternCache, register, registration, use
 
 BOTH_WAYS = {
     "longformer": attnloom.load("longformer", reach=3),
@@ -113,6 +113,21 @@ def compare(ours: Any, eager: Any, side: str | None, **given: Any) -> None:
         torch.testing.assert_close(one, other, atol=5e-5, rtol=5e-4)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["Llama", "Bert"])
+def test_sequences_of_several_lengths_may_be_read_at_once(
+    name: str, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU."""
+    monkeypatch.setattr(registration, "takes_lengths", lambda plans, *_: plans.keeps_growing)
+    if name == "Bert":
+        model, pattern = model_of(name, "ForMaskedLM", ENCODERS[name]), BOTH_WAYS["longformer"]
+    else:
+        model, pattern = model_of(name, "ForCausalLM", DECODERS[name]), CAUSAL["sinks"]
+    ours, eager = both(model, pattern)
+    compare(ours, eager, side)
+
+
 @pytest.mark.parametrize("name", ["Llama", "Bert"])
 def test_pattern_is_what_changes_the_result(name: str) -> None:
     options = DECODERS[name] if name in DECODERS else ENCODERS[name]
@@ -156,7 +171,7 @@ def generate(model: Any, ids: torch.Tensor, mask: torch.Tensor, count: int, kind
 
 @pytest.mark.parametrize("kind", ["pattern", "dynamic", "static", "none"])
 @pytest.mark.parametrize("pattern", CAUSAL)
-@pytest.mark.parametrize("name", ["Llama", "Gemma3Text", "Mistral"])
+@pytest.mark.parametrize("name", ["Llama", "Gemma3Text", "Mistral", "Gemma2", "GptOss"])
 def test_generation_gives_the_tokens_of_eager_attention(name: str, pattern: str, kind: str) -> None:
     if kind == "static" and name != "Llama":
         pytest.skip("a static cache of such a model drops keys by its own window")

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import attnloom
 from attnloom import PatternAttention
 from attnloom.nn import Rope
+from attnloom.nn import attention as attention_module
 
 WIDTH, HEADS, N = 32, 4, 70
 PATTERNS = {
@@ -86,9 +87,19 @@ def test_plans_that_are_kept_are_limited() -> None:
     assert len(module.plans.by_length) == module.plans.most
 
 
+@pytest.fixture(params=["by length", "at once"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of reading sequences of several lengths; on a CPU only the first is taken."""
+    if request.param == "at once":
+        monkeypatch.setattr(
+            attention_module, "takes_lengths", lambda plans, device, backend: plans.keeps_growing
+        )
+    return str(request.param)
+
+
 @pytest.mark.parametrize("side", ["left", "right", "within"])
 @pytest.mark.parametrize("name", PATTERNS)
-def test_padded_sequence_gives_what_it_gives_alone(name: str, side: str) -> None:
+def test_padded_sequence_gives_what_it_gives_alone(name: str, side: str, way: str) -> None:
     module = layer_of(PATTERNS[name])
     memory = 3 if name == "memory" else 0
     n = 24
@@ -113,16 +124,19 @@ def test_padded_sequence_gives_what_it_gives_alone(name: str, side: str) -> None
     assert (gradient[whole] != 0).any(-1).float().mean() > 0.5
 
 
-def test_what_stands_in_padding_makes_no_difference() -> None:
+def test_what_stands_in_padding_makes_no_difference(way: str) -> None:
     module = layer_of(PATTERNS["longformer"])
     x = states(2, 20, WIDTH)
     mask = torch.ones(2, 20)
     mask[0, 15:] = mask[1, :4] = 0
     junk = torch.where(mask[..., None] == 0, torch.full_like(x, torch.nan), x)
-    assert torch.equal(module(x, attention_mask=mask), module(junk, attention_mask=mask))
+    outputs = [module(one.requires_grad_(), attention_mask=mask) for one in (x, junk)]
+    assert torch.equal(*outputs)
+    for one, other in zip(*(gradients(y, *module.parameters()) for y in outputs), strict=True):
+        assert torch.equal(one, other)
 
 
-def test_sequence_of_padding_alone_gives_zero() -> None:
+def test_sequence_of_padding_alone_gives_zero(way: str) -> None:
     module = layer_of(PATTERNS["longformer"])
     mask = torch.tensor([[0] * 10, [1] * 10])
     output = module(states(2, 10, WIDTH), attention_mask=mask)
@@ -130,7 +144,7 @@ def test_sequence_of_padding_alone_gives_zero() -> None:
     assert (output[1] != 0).any()
 
 
-def test_pattern_that_counts_from_the_end_sees_the_real_end() -> None:
+def test_pattern_that_counts_from_the_end_sees_the_real_end(way: str) -> None:
     pattern = attnloom.parse("pattern p { self; global(-1) }")
     module = layer_of(pattern)
     x = states(2, 12, WIDTH)
@@ -174,7 +188,7 @@ def test_inputs_are_given_for_each_sequence() -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_inputs_of_a_padded_batch_are_those_of_its_tokens(side: str) -> None:
+def test_inputs_of_a_padded_batch_are_those_of_its_tokens(side: str, way: str) -> None:
     module = layer_of(INPUTS)
     n, lengths = 30, [30, 11, 20]
     inputs, x = given_inputs(3, n), states(3, n, WIDTH)
@@ -223,7 +237,7 @@ def test_global_tokens_have_projections_of_their_own(batched: bool) -> None:
         torch.testing.assert_close(one, other, atol=1e-8, rtol=0)
 
 
-def test_global_tokens_of_a_padded_batch_have_projections_of_their_own() -> None:
+def test_global_tokens_of_a_padded_batch_have_projections_of_their_own(way: str) -> None:
     module = layer_of(attnloom.load("longformer", reach=2, cls="[0, 3]"), global_projections=True)
     x = states(2, 15, WIDTH)
     mask = torch.ones(2, 15)

@@ -253,6 +253,42 @@ def test_scale_is_that_of_attention() -> None:
     torch.testing.assert_close(output, whole(query, key, value, plan, 0.7))
 
 
+def modified(kind: str) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(8)
+    return {
+        "softcap": {"softcap": 1.5},
+        "alibi": {"alibi_slopes": torch.rand(HEADS, generator=generator, dtype=torch.float64)},
+        "sinks": {"sinks": torch.randn(HEADS, generator=generator, dtype=torch.float64)},
+        "all": {
+            "softcap": 2.0, "scale": 0.9,
+            "alibi_slopes": torch.rand(HEADS, generator=generator, dtype=torch.float64),
+            "sinks": torch.randn(HEADS, generator=generator, dtype=torch.float64),
+        },
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["softcap", "alibi", "sinks", "all"])
+@pytest.mark.parametrize("name", ["streaming_llm", "empty rows", "memory", "per head"])
+def test_scores_are_modified_as_in_attention(name: str, kind: str) -> None:
+    plan = plan_for(name, 40)
+    query, key, value = tensors(plan.query_len)
+    options = modified(kind)
+    expected = attnloom.attention(query, key, value, plan, backend="reference", **options)
+    decoder, start = plan.decoder(), 0
+    for size in (5, 1, 1, 20, *[1] * 40):
+        now = slice(start, min(start + size, plan.query_len))
+        if start >= plan.query_len:
+            break
+        step = query[:, :, now], key[:, :, now], value[:, :, now]
+        torch.testing.assert_close(decoder.step(*step, **options), expected[:, :, now])
+        past = slice(0, now.stop)
+        output = attention_step(
+            query[:, :, now], key[:, :, past], value[:, :, past], plan, start, **options
+        )
+        torch.testing.assert_close(output, expected[:, :, now])
+        start = now.stop
+
+
 def test_steps_can_be_differentiated() -> None:
     plan = plan_for("streaming_llm", 20)
     inputs = [x.requires_grad_() for x in tensors(20)]

@@ -151,8 +151,17 @@ class PatternAttention(nn.Module):
         # The bias of the last projection must not reach the padding either.
         return packing.unpack(self.o_proj(output))
 
-    def _read(self, x: torch.Tensor, inputs: Inputs | None, plan: Plan | None) -> torch.Tensor:
-        """All but the last projection, `(batch, length, heads * head_dim)`, without padding."""
+    def _read(
+        self,
+        x: torch.Tensor,
+        inputs: Inputs | None,
+        plan: Plan | None,
+        lengths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """All but the last projection, `(batch, length, heads * head_dim)`.
+
+        What stands behind the first `lengths` positions is not read.
+        """
         length, device = x.shape[1], str(x.device)
         from_length = not self.pattern.inputs and not inputs
         if plan is None and from_length:
@@ -160,19 +169,25 @@ class PatternAttention(nn.Module):
         elif plan is None:
             plan = self.plans.of_inputs(length, device, inputs or {})
         query, key, value = self._projected(x, "proj", plan.memory)
-        output = attention(query, key, value, plan, scale=self.scale, backend=self.backend)
+        options: dict[str, Any] = {
+            "scale": self.scale, "backend": self.backend, "key_lengths": lengths,
+        }  # fmt: skip
+        output: torch.Tensor = attention(query, key, value, plan, **options)
         if self.global_projections:
             if from_length:
                 rows = self.plans.rows_of_length(length, device)
             else:
                 rows = self.plans.rows_of_inputs(length, device, inputs or {})
-            output = self._with_global_rows(output, x, rows, plan.memory)
+            heads = self._projected(x, "global_proj", plan.memory)
+            output = with_global_rows(output, heads, rows, **options)
         return output.transpose(1, 2).flatten(2)
 
     def _read_padded(
         self, x: torch.Tensor, lengths: torch.Tensor, memory: int, inputs: Inputs
     ) -> torch.Tensor:
-        """The same where the real tokens come first: sequences of one length at a time."""
+        """The same where the real tokens come first; anything for padding."""
+        if takes_lengths(self.plans, x.device, self.backend):
+            return self._read(x, inputs, None, lengths)
         output = x.new_zeros(*x.shape[:2], self.num_heads * self.head_dim)
         for length in sorted(set(lengths.tolist())):
             if length == memory:
@@ -200,25 +215,26 @@ class PatternAttention(nn.Module):
             query, key = self.rope(query, key, positions)
         return query, key, value
 
-    def _with_global_rows(
-        self, output: torch.Tensor, x: torch.Tensor, rows: GlobalRows, memory: int
-    ) -> torch.Tensor:
-        """The global queries replaced by what they read with projections of their own."""
-        heads = self._projected(x, "global_proj", memory)
-        return with_global_rows(output, heads, rows, scale=self.scale, backend=self.backend)
-
     def extra_repr(self) -> str:
         kv = f", num_kv_heads={self.num_kv_heads}" if self.num_kv_heads != self.num_heads else ""
         return f"{self.embed_dim}, {self.num_heads}{kv}, {self.pattern}, layer={self.plans.layer}"
+
+
+def takes_lengths(plans: Plans, device: torch.device, backend: str) -> bool:
+    """Whether sequences of several lengths are read at once, and not one length at a time.
+
+    The kernels for GPUs leave keys beyond a length out at no cost; on a CPU that is slow. And the
+    plan of the longest must hold for the others, as far as they go.
+    """
+    chosen = backend == "triton" or (backend == "auto" and device.type == "cuda")
+    return chosen and plans.keeps_growing
 
 
 def with_global_rows(
     output: torch.Tensor,
     heads: Heads,
     rows: GlobalRows,
-    *,
-    scale: float | None = None,
-    backend: str = "auto",
+    **options: Any,
 ) -> torch.Tensor:
     """An output in which the global queries have what they read among other heads."""
     query, key, value = heads
@@ -226,7 +242,7 @@ def with_global_rows(
     where = rows.rows.expand(len(query), -1)[:, None, :, None]
     here = where.clamp(max=length - 1)
     query = query.gather(2, here.expand(-1, query.shape[1], -1, query.shape[3]))
-    found = attention(query, key, value, rows.plan, scale=scale, backend=backend)
+    found = attention(query, key, value, rows.plan, **options)
     # A row behind the last one takes what is not used.
     output = torch.cat([output, output[:, :, :1]], 2)
     return output.scatter(2, where.expand(found.shape), found)[:, :, :length]

@@ -19,7 +19,7 @@ class RealFirst:
 
     >>> packing = RealFirst.of(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]]))
     >>> packing.pack(torch.tensor([[8, 9, 1, 2], [3, 4, 5, 6]])).tolist()
-    [[1, 2, 8, 9], [3, 4, 5, 6]]
+    [[1, 2, 0, 0], [3, 4, 5, 0]]
     >>> packing.lengths.tolist()
     [2, 3]
 
@@ -43,19 +43,21 @@ class RealFirst:
         return RealFirst(torch.cat([first, self.order + memory], 1), self.lengths + memory)
 
     def pack(self, x: torch.Tensor) -> torch.Tensor:
-        """`(batch, length, ...)` with the real tokens first."""
-        return _picked(x, self.order)
+        """`(batch, length, ...)` with the real tokens first, and 0 behind them."""
+        there = torch.arange(x.shape[1], device=x.device) < self.lengths[:, None]
+        return _picked(x, self.order, there)
 
     def unpack(self, x: torch.Tensor) -> torch.Tensor:
         """The tokens back where they were, and 0 where there is padding."""
         at = torch.argsort(self.order, dim=1)
-        there = at < self.lengths[:, None]
-        return _picked(x, at) * there.to(x.dtype).view(*there.shape, *(1,) * (x.dim() - 2))
+        return _picked(x, at, at < self.lengths[:, None])
 
 
-def _picked(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    index = places.view(*places.shape, *(1,) * (x.dim() - 2)).expand(x.shape)
-    return x.gather(1, index)
+def _picked(x: torch.Tensor, places: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    shape = (*places.shape, *(1,) * (x.dim() - 2))
+    found = x.gather(1, places.view(shape).expand(x.shape))
+    # Not by a product: what is not there may be anything.
+    return found.masked_fill(~there.view(shape), 0)
 
 
 def packed_inputs(inputs: Mapping[str, Any], packing: RealFirst) -> dict[str, Any]:

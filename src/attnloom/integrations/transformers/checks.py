@@ -10,8 +10,6 @@ import torch
 from attnloom.integrations.transformers.masks import MaskInfo
 
 _REFUSED = {
-    "softcap": "caps its scores",
-    "s_aux": "has attention sinks",
     "position_bias": "adds a bias to its scores",
     "head_mask": "masks heads",
     "cu_seq_lens_q": "packs several sequences into one",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from attnloom.integrations.transformers.checks import checked
 from attnloom.integrations.transformers.masks import MaskInfo, mask_info
+from attnloom.nn.attention import takes_lengths
 from attnloom.nn.padding import RealFirst, inputs_of, packed_inputs
 from attnloom.nn.plans import Plans
 from attnloom.pattern import Pattern
@@ -38,9 +39,10 @@ def register(
     Padding is respected, and the pattern speaks of the real tokens: its token 0 is the first of
     them. Run-time inputs are given to the model, `model(ids, pattern_inputs={...})`.
 
-    A call that would be wrong is refused: scores that are capped or biased, attention sinks,
-    dropout of weights, packed sequences, masks with four dimensions, caches that have dropped keys,
-    cross-attention. Registering a name again takes effect in models that have it already.
+    Capped scores (Gemma-2) and attention sinks (gpt-oss) are worked out as the model has them. A
+    call that would be wrong is refused: scores with a bias, dropout of weights, packed sequences,
+    masks with four dimensions, caches that have dropped keys, cross-attention. Registering a name
+    again takes effect in models that have it already.
 
     Args:
         pattern: who reads whom.
@@ -80,6 +82,19 @@ def use(model: Any, pattern: Pattern, name: str = "attnloom", **options: Any) ->
     model.set_attn_implementation(register(pattern, name, **options))
 
 
+class Scores(NamedTuple):
+    """What a model does with its scores."""
+
+    scale: float | None
+    softcap: float | None
+    sinks: torch.Tensor | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As arguments of attention."""
+        return self._asdict()
+
+
 class Registered:
     """A registered pattern: the attention function, and the plans it has made.
 
@@ -104,23 +119,26 @@ class Registered:
         attention_mask: MaskInfo | torch.Tensor | None,
         dropout: float = 0.0,
         scaling: float | None = None,
+        softcap: float | None = None,
+        s_aux: torch.Tensor | None = None,
         pattern_inputs: Inputs | None = None,
         **given: Any,
     ) -> tuple[torch.Tensor, None]:
         info = checked(self.name, module, query, attention_mask, dropout, given)
         plans = self.plans(module, query.shape[1])
         heads = (query, key, value)
+        scores = Scores(scaling, softcap, s_aux)
         is_causal = given.get("is_causal")
         is_causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
         decoder: Decoder | None = getattr(key, "attnloom_decoder", None)
         if decoder is not None:
             if pattern_inputs:
                 raise ValueError("pattern_inputs: a cache has no room for inputs of the pattern")
-            output = self._with_decoder(decoder, plans, heads, info, scaling)
+            output = self._with_decoder(decoder, plans, heads, info, scores)
         elif info.offset:
-            output = self._continued(plans, heads, info, scaling, is_causal)
+            output = self._continued(plans, heads, info, scores, is_causal)
         else:
-            output = self._whole(plans, heads, info, scaling, is_causal, pattern_inputs)
+            output = self._whole(plans, heads, info, scores, is_causal, pattern_inputs)
         return output.transpose(1, 2).contiguous(), None
 
     def plans(self, module: torch.nn.Module, heads: int) -> Plans:
@@ -179,7 +197,7 @@ class Registered:
         plans: Plans,
         heads: Heads,
         info: MaskInfo,
-        scale: float | None,
+        scores: Scores,
         is_causal: bool,
         inputs: Inputs | None,
     ) -> torch.Tensor:
@@ -200,9 +218,14 @@ class Registered:
             key, value = key[:, :, :length], value[:, :, :length]
         packing = info.packing(length)
         if packing is None:
-            return self._attend(plans, (query, key, value), scale, is_causal, inputs)
+            return self._attend(plans, (query, key, value), scores, is_causal, inputs)
         query, key, value = (_packed(x, packing) for x in (query, key, value))
         given = packed_inputs(inputs or {}, packing)
+        if takes_lengths(plans, query.device, self.backend):
+            output = self._attend(
+                plans, (query, key, value), scores, is_causal, given, packing.lengths
+            )
+            return packing.unpack(output.transpose(1, 2)).transpose(1, 2)
         output = torch.zeros_like(query)
         for real in sorted(set(packing.lengths.tolist())):
             if real == 0:
@@ -211,7 +234,7 @@ class Registered:
             tokens = real - plans.memory(real)
             some = query[elements, :, :real], key[elements, :, :real], value[elements, :, :real]
             own = inputs_of(given, elements, tokens)
-            found = self._attend(plans, some, scale, is_causal, own)
+            found = self._attend(plans, some, scores, is_causal, own)
             output[elements, :, :real] = found
         return packing.unpack(output.transpose(1, 2)).transpose(1, 2)
 
@@ -219,9 +242,10 @@ class Registered:
         self,
         plans: Plans,
         heads: Heads,
-        scale: float | None,
+        scores: Scores,
         is_causal: bool,
         inputs: Inputs | None,
+        key_lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
         query, key, value = heads
         length, device = query.shape[2], str(query.device)
@@ -231,14 +255,18 @@ class Registered:
             plan = plans.of_inputs(length, device, inputs or {})
         else:
             plan = plans.of_length(length, device)
-        return attention(query, key, value, plan, scale=scale, backend=self.backend)
+        output: torch.Tensor = attention(
+            query, key, value, plan,
+            backend=self.backend, key_lengths=key_lengths, **scores.options,
+        )  # fmt: skip
+        return output
 
     def _continued(
         self,
         plans: Plans,
         heads: Heads,
         info: MaskInfo,
-        scale: float | None,
+        scores: Scores,
         is_causal: bool,
     ) -> torch.Tensor:
         """Attention of new tokens over a cache that has all keys."""
@@ -255,12 +283,12 @@ class Registered:
         packing = info.packing(length)
         if packing is None:
             positions = np.arange(info.offset, length)[None]
-            return attention_rows(query, key, value, reader, positions, scale=scale)
+            return attention_rows(query, key, value, reader, positions, **scores.options)
         assert info.padding is not None
         real = info.padding[:, :length].cpu().numpy() != 0
         positions = np.where(real, real.cumsum(1) - 1, -1)[:, -count:]
         slots = packing.order.cpu().numpy()
-        return attention_rows(query, key, value, reader, positions, slots=slots, scale=scale)
+        return attention_rows(query, key, value, reader, positions, slots=slots, **scores.options)
 
     def _with_decoder(
         self,
@@ -268,7 +296,7 @@ class Registered:
         plans: Plans,
         heads: Heads,
         info: MaskInfo,
-        scale: float | None,
+        scores: Scores,
     ) -> torch.Tensor:
         """Attention of new tokens over a `PatternCache`, which holds what is needed."""
         query, key, value = heads
@@ -277,10 +305,10 @@ class Registered:
             real = info.padding[:, info.offset : info.offset + count].cpu().numpy() != 0
         if decoder.is_empty and count > 1:
             # The beginning is attention like any other, by the plan of its length.
-            output = self._whole(plans, heads, info, scale, True, None)
+            output = self._whole(plans, heads, info, scores, True, None)
             decoder.append(key, value, real=real)
             return output
-        return decoder.step(query, key, value, real=real, scale=scale)
+        return decoder.step(query, key, value, real=real, **scores.options)
 
 
 def _packed(x: torch.Tensor, packing: RealFirst) -> torch.Tensor:
