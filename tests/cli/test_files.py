@@ -39,7 +39,7 @@ def test_fmt_leaves_a_broken_file_alone(run, write) -> None:
 def test_fmt_refuses_what_is_not_text(run, tmp_path: Path) -> None:
     path = tmp_path / "p.attn"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "not UTF-8 text" in run("fmt", path, status=1).stderr
+    assert "pattern files are UTF-8" in run("fmt", path, status=1).stderr
 
 
 def test_bundled_files_are_formatted(run) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 import attnloom
 from attnloom import Pattern
-from attnloom.cli.options import existing_file, files_argument, json_option, read_text
+from attnloom.cli.options import existing_file, files_argument, json_option, read_stdin
 from attnloom.cli.output import print_json, print_table, say
 from attnloom.grammar import format_source
+from attnloom.grammar.reading import text_of
 
 
 @click.command("fmt")
@@ -31,12 +36,12 @@ def fmt_command(ctx: click.Context, files: Sequence[str], check: bool, as_json: 
     for file in files:
         name = "<stdin>" if file == "-" else file
         path = None if file == "-" else existing_file(file)
-        text = sys.stdin.read() if path is None else read_text(path)
+        text = read_stdin() if path is None else text_of(path)
         formatted = format_source(text, name=name)
         if formatted != text:
             changed.append(name)
             if path is not None and not check:
-                path.write_text(formatted, encoding="utf-8")
+                _replace(path, formatted)
         if path is None and not check and not as_json:
             sys.stdout.write(formatted)
     passed = not (check and changed)
@@ -46,6 +51,21 @@ def fmt_command(ctx: click.Context, files: Sequence[str], check: bool, as_json: 
         for name in changed:
             say(f"{'would format' if check else 'formatted'} {name}")
     ctx.exit(0 if passed else 1)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all, with the rights that it had."""
+    target = path.resolve()
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        shutil.copymode(target, scratch)
+        scratch.replace(target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 @click.command("list")

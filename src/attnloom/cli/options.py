@@ -15,7 +15,8 @@ import click
 
 import attnloom
 from attnloom import Pattern
-from attnloom.cli.output import Failure
+from attnloom.grammar.limits import MAX_BYTES
+from attnloom.grammar.reading import text_of
 from attnloom.grammar.source import Source
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -168,17 +169,23 @@ def read_source(file: str) -> Source:
 
     Raises:
         click.UsageError: there is no such file.
+        PatternError: it cannot be read, is too large or not text.
     """
     if file == "-":
         memory = click.get_current_context().meta
         key = f"{__name__}.stdin"
         if key not in memory:
-            memory[key] = sys.stdin.read()
+            memory[key] = read_stdin()
         return Source("<stdin>", memory[key])
     if looks_like_path(file):
-        return Source(file, read_text(existing_file(file)))
+        return Source(file, text_of(existing_file(file)))
     text = resources.files("attnloom.patterns").joinpath(f"{file}.attn").read_text(encoding="utf-8")
     return Source(f"{file}.attn", text)
+
+
+def read_stdin() -> str:
+    """Standard input, as far as it can be a pattern file."""
+    return sys.stdin.read(MAX_BYTES + 1)
 
 
 def looks_like_path(file: str) -> bool:
@@ -199,18 +206,6 @@ def existing_file(file: str) -> Path:
         raise click.UsageError(f"{file!r} is a folder, not a pattern file")
     near = [str(other) for other in path.parent.glob("*.attn")] if path.parent.is_dir() else []
     raise click.UsageError(f"no such file: {file!r}.{did_you_mean(str(path), near)}")
-
-
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        Failure: it is not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Failure(f"{str(path)!r} is not UTF-8 text ({error.reason})") from error
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

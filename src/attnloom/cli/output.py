@@ -39,7 +39,7 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
 
 def say(text: str) -> None:
     """Tell a person what goes on; stderr, so that data can be piped away from it."""
-    _console(stderr=True).print(Text(text, style="dim"))
+    _console(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
 
 
 def print_text(text: str, style: str = "") -> None:
