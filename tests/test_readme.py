@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -74,8 +74,12 @@ def test_pattern_block_is_a_formatted_pattern(block: Block) -> None:
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that define tests are tests."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(block.text, "README.md", "exec"), {"__name__": "__main__"})
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(block.text, "README.md", "exec"), names)
+    for test in [one for name, one in names.items() if name.startswith("test_")]:
+        test()
 
 
 @pytest.mark.parametrize("block", blocks("console"))
