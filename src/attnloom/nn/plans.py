@@ -62,30 +62,25 @@ class Plans:
             raise ValueError(f"layer must be below layers, {layers}, got {layer}")
         self.pattern, self.heads, self.block, self.most = pattern, heads, block, most
         self.layer, self.layers = layer, layers
+        # Whether more tokens at the end change nothing before them; and whether layers differ.
+        self.keeps_growing = keeps_growing(pattern._typed)
+        self.depends_on_layer = depends_on_layer(pattern._typed)
         self.by_length: dict[tuple[int, str], Plan] = {}
         self.by_inputs: dict[bytes, Plan] = {}
         self.rows: dict[tuple[int, str] | bytes, GlobalRows] = {}
         self._memory: dict[int, int] = {}
+        self._causal: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made again where they are needed: they are large, and of one device.
         kept = ("by_length", "by_inputs", "rows", "_memory")
-        return {**self.__dict__, **{name: {} for name in kept}}
+        return {**self.__dict__, **{name: {} for name in kept}, "_causal": set()}
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plans:
         return Plans(
             self.pattern, self.heads,
             layer=self.layer, layers=self.layers, block=self.block, most=self.most,
         )  # fmt: skip
-
-    @property
-    def keeps_growing(self) -> bool:
-        """Whether more tokens at the end change nothing before them."""
-        return keeps_growing(self.pattern._typed)
-
-    @property
-    def depends_on_layer(self) -> bool:
-        return depends_on_layer(self.pattern._typed)
 
     def memory(self, length: int) -> int:
         """How many of the positions of a sequence are memory tokens.
@@ -155,13 +150,24 @@ class Plans:
             _keep(self.rows, key, found, self.most)
         return self.rows[key]
 
-    def reads_ahead(self, tokens: int) -> bool:
-        """Whether in some head a query reads a later key, at a length, without inputs."""
-        bounds = (
-            self.pattern.bind(tokens, head=head, heads=self.heads, **self._place)
-            for head in range(self.heads)
-        )
-        return any(map(reads_ahead, bounds))
+    def check_causal(self, length: int) -> None:
+        """Make sure that no query reads a later key, memory tokens counted, without inputs.
+
+        Raises:
+            ValueError: some query does.
+        """
+        if length in self._causal:
+            return
+        tokens = length - self.memory(length)
+        for head in range(self.heads if depends_on_head(self.pattern._typed) else 1):
+            if reads_ahead(self.pattern.bind(tokens, head=head, heads=self.heads, **self._place)):
+                raise ValueError(
+                    f"in the pattern {self.pattern.name!r} some query reads a later key, and it is "
+                    "to be causal; `only causal` in the pattern removes such"
+                )
+        self._causal.add(length)
+
+    check_causal = cast(Any, torch.compiler).assume_constant_result(check_causal)
 
     @property
     def _place(self) -> dict[str, Any]:

@@ -69,3 +69,13 @@ def checked(
             "window; give past_key_values, a PatternCache or a DynamicCache() of no model"
         )
     return info
+
+
+def check_positions(info: MaskInfo, positions: torch.Tensor | None) -> None:
+    """In a graph, have positions that start anew, as of packed sequences, raise when it runs.
+
+    Outside of one, Transformers has told by itself; while it traces, it does not look.
+    """
+    if torch.compiler.is_compiling() and info.padding is None and positions is not None:
+        together = (positions.diff(dim=-1) == 1).all()
+        torch._assert_async(together, "packed sequences: say it in the pattern, with an input")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,14 +45,17 @@ class MaskInfo:
     def contiguous(self) -> MaskInfo:
         return self
 
-    @cached_property
+    @property
     def offset(self) -> int:
-        return int(self.q_offset)
+        """How many tokens came before those of this call."""
+        return self.q_offset if isinstance(self.q_offset, int) else int(self.q_offset)
 
     def packing(self, length: int) -> RealFirst | None:
         """Where the real ones of the first `length` tokens are; `None` when all are real."""
         if self.padding is None:
             return None
+        if torch.compiler.is_compiling():  # where nothing can be asked of the values
+            return RealFirst.of(self.padding[:, :length])
         if length not in self._packing:
             padding = self.padding[:, :length]
             self._packing[length] = None if bool(padding.all()) else RealFirst.of(padding)

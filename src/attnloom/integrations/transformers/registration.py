@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from attnloom.integrations.transformers.checks import checked
+from attnloom.integrations.transformers.checks import check_positions, checked
 from attnloom.integrations.transformers.masks import MaskInfo, mask_info
 from attnloom.nn.attention import takes_lengths
 from attnloom.nn.padding import RealFirst, inputs_of, packed_inputs
@@ -80,6 +81,11 @@ def use(model: Any, pattern: Pattern, name: str = "attnloom", **options: Any) ->
             f"{type(model).__name__} has attention of its own, which no implementation replaces"
         )
     model.set_attn_implementation(register(pattern, name, **options))
+    config = model.config.get_text_config()
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    for layer in range(layers):
+        # Now, for in a graph that is traced there is no time.
+        AttentionInterface._global_mapping[name].plans_of(layer, layers, heads)
 
 
 class Scores(NamedTuple):
@@ -108,7 +114,6 @@ class Registered:
         self.pattern, self.name, self.block, self.backend = pattern, name, block, backend
         self._plans: dict[tuple[int, int, int], Plans] = {}
         self._readers: dict[tuple[int, int, int, int], RowReader] = {}
-        self._causal: set[tuple[int, int, int, int]] = set()
 
     def __call__(
         self,
@@ -138,6 +143,7 @@ class Registered:
         elif info.offset:
             output = self._continued(plans, heads, info, scores, is_causal)
         else:
+            check_positions(info, given.get("position_ids"))
             output = self._whole(plans, heads, info, scores, is_causal, pattern_inputs)
         return output.transpose(1, 2).contiguous(), None
 
@@ -177,20 +183,9 @@ class Registered:
             )
         place = (plans.layer, plans.layers or 0, plans.heads, horizon)
         if place not in self._readers:
-            self._check_causal(plans, horizon)
+            plans.check_causal(horizon)
             self._readers[place] = RowReader(plans.of_length(horizon, "cpu"))
         return self._readers[place]
-
-    def _check_causal(self, plans: Plans, length: int) -> None:
-        place = (plans.layer, plans.layers or 0, plans.heads, length)
-        if place in self._causal:
-            return
-        if not self.pattern.inputs and plans.reads_ahead(length - plans.memory(length)):
-            raise ValueError(
-                f"{self.name}: the model is a decoder, and in the pattern {self.pattern.name!r} "
-                "some query reads a later key; `only causal` in the pattern removes such"
-            )
-        self._causal.add(place)
 
     def _whole(
         self,
@@ -249,8 +244,8 @@ class Registered:
     ) -> torch.Tensor:
         query, key, value = heads
         length, device = query.shape[2], str(query.device)
-        if is_causal:
-            self._check_causal(plans, length)
+        if is_causal and not self.pattern.inputs:
+            plans.check_causal(operator.index(length))
         if inputs or self.pattern.inputs:
             plan = plans.of_inputs(length, device, inputs or {})
         else:
