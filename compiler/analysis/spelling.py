@@ -17,8 +17,8 @@ def share(value: float) -> str:
         return f"{100 * value:.0f} %"
     if not 0 < value < 1:  # more than all, as waste may be
         return f"{100 * value:,.0f} %"
-    if value < 0.001:
-        return f"{100 * value:.2g} %"
+    if value < 0.1:
+        return f"{100 * value:.3g} %"
     digits = 1 if value < 0.999 else min(9, 1 - math.floor(math.log10(1 - value)) - 2)
     return f"{100 * value:.{digits}f} %"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attnloom.cli.analyzing import analyze_command
 from attnloom.cli.calibrating import calibrate_command
 from attnloom.cli.checking import check_command
+from attnloom.cli.comparing import compare_command, sweep_command
 from attnloom.cli.compiling import compile_command
 from attnloom.cli.files import fmt_command, list_command
 from attnloom.cli.program import Program
@@ -21,6 +22,8 @@ program = Program(
         new_command,
         show_command,
         analyze_command,
+        compare_command,
+        sweep_command,
         compile_command,
         run_command,
         calibrate_command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -69,6 +70,20 @@ scale_options: Decorator = stack(
     metavar="SET",
     help="Take tokens away first: a token set, or `globals` for all that the pattern makes global.",
 )
+@click.option(
+    "--report",
+    "page_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+    help="Write the report as one HTML page, pictures included.",
+)
+@click.option(
+    "--plot",
+    "plot_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write its pictures into a folder, as SVG.",
+)
 @set_option
 @input_option
 @strict_option
@@ -85,6 +100,8 @@ def analyze_command(
     sources: str | None,
     targets: str | None,
     without: str | None,
+    page_path: Path | None,
+    plot_folder: Path | None,
     settings: Sequence[str],
     inputs: Sequence[str],
     strict: bool,
@@ -122,6 +139,9 @@ def analyze_command(
             found = report.to_dict()
         else:
             lines = list(as_text(report))
+        written = _draw(report, page_path, plot_folder, progress.note)
+    for path in written:
+        say(f"wrote {path}")
     if as_json:
         print_json({"ok": passed, "diagnostics": [], **found})
     else:
@@ -130,6 +150,23 @@ def analyze_command(
         if not passed:
             say("there are warnings, and --strict was given")
     ctx.exit(0 if passed else 1)
+
+
+def _draw(report: Report, page_path: Path | None, folder: Path | None, note: Note) -> list[Path]:
+    """Write the page and the plots that were asked for, and say where they are."""
+    written = []
+    if page_path is not None:
+        from attnloom.drawing.page import page
+
+        note("drawing")
+        page_path.write_text(page(report), encoding="utf-8")
+        written.append(page_path)
+    if folder is not None:
+        from attnloom.drawing.plots import write_plots
+
+        note("drawing")
+        written += write_plots(report, folder)
+    return written
 
 
 def analyzed(

@@ -22,6 +22,7 @@ class Progress:
 
     def __init__(self, *, is_shown: bool = True) -> None:
         self._is_shown = is_shown
+        self.prefix = ""
         self._note = ""
         self._shown = ""
         self._start = time.perf_counter()
@@ -30,7 +31,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Remember what is worked out now."""
-        self._note = text
+        self._note = self.prefix + text
 
     def __enter__(self) -> Progress:
         if self._is_shown:

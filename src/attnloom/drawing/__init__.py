@@ -1,0 +1,1 @@
+"""Drawings of an analysis, as SVG and as one HTML page; nothing to install, nothing to load."""
