@@ -6,6 +6,8 @@ of sums over powers of two, never of differences of running totals.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,9 @@ from attnloom.compiler.regions.base import Bools
 from attnloom.compiler.runs import Ints
 
 Floats = NDArray[np.float64]
+
+_SPARSE = 0.1
+"""The share of all pairs below which products are made read by read."""
 
 _LARGE = 1e100
 """Numbers of routes are scaled down beyond this."""
@@ -32,7 +37,12 @@ def loads_of_all(reads: Bools, wanted: Bools) -> tuple[Floats, Floats]:
     """
     size = len(reads)
     itself = np.eye(size, dtype=np.bool_)
-    links = (reads & ~itself).astype(np.float64)
+    links: Any = (reads & ~itself).astype(np.float64)
+    nothing = np.zeros((size, size))
+    if np.count_nonzero(links) < _SPARSE * size * size:
+        from scipy.sparse import csr_array
+
+        links = csr_array(links)
     levels, routes = [itself], [itself.astype(np.float64)]
     known = itself.copy()
     while True:
@@ -43,13 +53,13 @@ def loads_of_all(reads: Bools, wanted: Bools) -> tuple[Floats, Floats]:
         known |= new
         levels.append(new)
         routes.append(np.where(new, further, 0.0))
-    two = np.where(wanted, routes[2], 0.0) if len(routes) > 2 else np.zeros_like(links)
+    two = np.where(wanted, routes[2], 0.0) if len(routes) > 2 else nothing
     relayed = sum(float((level & wanted).sum()) for level in levels[2:])
     total = np.zeros(size)
-    passed = np.zeros_like(links)
+    passed = np.zeros((size, size))
     for depth in range(len(levels) - 1, 1, -1):
         level = levels[depth]
-        each = np.divide(wanted + passed, routes[depth], out=np.zeros_like(links), where=level)
+        each = np.divide(wanted + passed, routes[depth], out=np.zeros((size, size)), where=level)
         passed = np.where(levels[depth - 1], routes[depth - 1] * (links.T @ each), 0.0)
         total += passed.sum(1)
     return total / max(relayed, 1.0), two

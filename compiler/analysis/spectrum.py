@@ -11,7 +11,7 @@ import numpy as np
 
 from attnloom.compiler.analysis.stack import Layer
 
-MOST_POSITIONS = 1024
+MOST_POSITIONS = 512
 """Positions up to which all eigenvalues are worked out."""
 
 

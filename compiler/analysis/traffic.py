@@ -30,7 +30,7 @@ MOST_LISTED = 10
 _MOST_DENSE = 1024
 """Positions up to which all pairs are followed."""
 
-_DENSE_WORK = 1 << 33
+_DENSE_WORK = 1 << 31
 """Multiplications that this may take."""
 
 _PAIRS = 4096
@@ -97,7 +97,8 @@ def traffic(
         except TooComplex:
             pass
     size = layer.stop - layer.start
-    if size <= _MOST_DENSE and size**3 * hops.worst <= _DENSE_WORK:
+    each = work.reads / (work.pairs or 1) * size  # a product costs this for each pair, if sparse
+    if size <= _MOST_DENSE and size**2 * each * hops.worst <= _DENSE_WORK:
         return _of_all(layer.tokens, intended)
     if not is_short:
         return _of_readers(layer.tokens, intended, hops.worst)
