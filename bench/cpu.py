@@ -195,7 +195,7 @@ def run(problem: Problem, dtypes: list[str], rounds: int, with_flex: bool) -> di
     """All measurements, as JSON holds them."""
     about = machine.describe()
     plan, plan_seconds = timed(problem.plan)
-    report(repr(plan))
+    report(repr(plan).splitlines()[0])
     flexes = {f"FlexAttention {size}": Flex(problem, size) for size in FLEX_BLOCKS if with_flex}
     result: dict[str, Any] = {
         "machine": about,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from attnloom.nn.memory import MemoryTokens
     from attnloom.runtime.attention import attention
     from attnloom.runtime.plan import Plan
+    from attnloom.runtime.plan_file import PlanFileError
+    from attnloom.runtime.plan_stack import PlanStack
 
 __all__ = [
     "MemoryTokens",
@@ -32,6 +34,8 @@ __all__ = [
     "PatternAttention",
     "PatternError",
     "Plan",
+    "PlanFileError",
+    "PlanStack",
     "attention",
     "bundled",
     "equivalent",
@@ -48,6 +52,8 @@ _LAZY = {
     "MemoryTokens": "attnloom.nn.memory",
     "PatternAttention": "attnloom.nn.attention",
     "Plan": "attnloom.runtime.plan",
+    "PlanFileError": "attnloom.runtime.plan_file",
+    "PlanStack": "attnloom.runtime.plan_stack",
 }
 """What needs torch or networkx, which are imported when it is asked for."""
 
