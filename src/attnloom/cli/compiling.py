@@ -282,6 +282,8 @@ def _print_figures(facts: dict[str, Any]) -> None:
             "tiles": f"{_tile_line(tiles)}; backward {number(turned['executed'])}",
             "masks": f"{number(facts['unique_masks'])} different, in {facts['layouts']} layout(s)",
             "plan": size(facts["plan_bytes"]),
+            "work": f"{predicted['flops'] / 1e9:,.4g} GFLOP forward, {size(predicted['bytes'])} "
+            f"moved, at head_dim {predicted['head_dim']} in 16 bits",
             "predicted": _predicted_line(predicted),
             "compiled in": seconds(facts["seconds"]),
         }
