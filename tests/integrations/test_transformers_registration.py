@@ -320,7 +320,7 @@ def test_names_of_transformers_are_refused(name: str) -> None:
 def test_patterns_that_read_ahead_are_refused_in_decoders() -> None:
     model = model_of("Llama", "ForCausalLM", DECODER)
     use(model, BOTH_WAYS["longformer"])
-    with pytest.raises(ValueError, match="some query reads a later key.*`only causal`"):
+    with pytest.raises(ValueError, match=r"some query reads a later key.*`only causal`"):
         model(words(1, 20))
 
 
