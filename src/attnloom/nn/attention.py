@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,6 +13,7 @@ from attnloom.nn.padding import RealFirst, inputs_of, packed_inputs
 from attnloom.nn.plans import GlobalRows, Inputs, Plans
 from attnloom.pattern import Pattern
 from attnloom.runtime.attention import attention
+from attnloom.runtime.decoding import Decoder
 from attnloom.runtime.plan import Plan
 
 Rotate = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -114,6 +116,38 @@ class PatternAttention(nn.Module):
             return self.plans.of_length(length, device)
         return self.plans.of_inputs(length, device, inputs or {})
 
+    def decoder(self, length: int) -> Decoder:
+        """What `step` needs to go on token by token, up to a length, memory tokens counted.
+
+        Raises:
+            ValueError: the pattern is not causal, or changes as a sequence grows.
+        """
+        if self.global_projections or self.pattern.inputs:
+            raise ValueError("a layer with global_projections or inputs cannot be decoded")
+        return Decoder(self.plans.reader(length))
+
+    def step(
+        self, x: torch.Tensor, decoder: Decoder, *, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Attention of the next tokens of sequences that grow: the rows that `forward` would give.
+
+        Args:
+            x: `(batch, count, embed_dim)`; first of all the pattern's memory tokens.
+            decoder: made by `decoder`; it keeps the keys that later tokens may read.
+            attention_mask: `(batch, count)`, 0 at padding, which gives 0.
+        """
+        real = None if attention_mask is None else attention_mask.cpu().numpy() != 0
+        there = np.ones(x.shape[:2], dtype=np.bool_) if real is None else real
+        start = decoder.position[:, None] if len(decoder.position) else 0
+        at = start + there.cumsum(1) - 1 - decoder.reader.plan.memory
+        positions = torch.from_numpy(at).to(x.device)[:, None]
+        heads = self._projected(x, "proj", positions)
+        found = decoder.step(*heads, real=real, scale=self.scale)
+        output = cast(torch.Tensor, self.o_proj(found.transpose(1, 2).flatten(2)))
+        if attention_mask is not None:
+            output = output.masked_fill(attention_mask[..., None] == 0, 0)
+        return output
+
     def forward(
         self,
         x: torch.Tensor,
@@ -168,7 +202,8 @@ class PatternAttention(nn.Module):
             plan = self.plans.of_length(length, device)
         elif plan is None:
             plan = self.plans.of_inputs(length, device, inputs or {})
-        query, key, value = self._projected(x, "proj", plan.memory)
+        positions = torch.arange(-plan.memory, length - plan.memory, device=x.device)
+        query, key, value = self._projected(x, "proj", positions)
         options: dict[str, Any] = {
             "scale": self.scale, "backend": self.backend, "key_lengths": lengths,
         }  # fmt: skip
@@ -178,7 +213,7 @@ class PatternAttention(nn.Module):
                 rows = self.plans.rows_of_length(length, device)
             else:
                 rows = self.plans.rows_of_inputs(length, device, inputs or {})
-            heads = self._projected(x, "global_proj", plan.memory)
+            heads = self._projected(x, "global_proj", positions)
             output = with_global_rows(output, heads, rows, **options)
         return output.transpose(1, 2).flatten(2)
 
@@ -199,7 +234,7 @@ class PatternAttention(nn.Module):
             output[elements, :length] = found
         return output
 
-    def _projected(self, x: torch.Tensor, name: str, memory: int) -> Heads:
+    def _projected(self, x: torch.Tensor, name: str, positions: torch.Tensor) -> Heads:
         """Queries, keys and values by the projections of that name."""
         batch, length, _ = x.shape
         query, key, value = (
@@ -211,7 +246,6 @@ class PatternAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
         if self.rope is not None:
-            positions = torch.arange(-memory, length - memory, device=x.device)
             query, key = self.rope(query, key, positions)
         return query, key, value
 

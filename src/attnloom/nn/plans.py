@@ -16,6 +16,7 @@ from attnloom.compiler.dependence import depends_on_head, depends_on_layer
 from attnloom.compiler.growth import global_tokens, keeps_growing, reads_ahead
 from attnloom.pattern import Pattern
 from attnloom.runtime.plan import Plan
+from attnloom.runtime.row_reader import RowReader
 from attnloom.runtime.rows import plan_of_rows
 
 Inputs = Mapping[str, Any]
@@ -70,10 +71,11 @@ class Plans:
         self.rows: dict[tuple[int, str] | bytes, GlobalRows] = {}
         self._memory: dict[int, int] = {}
         self._causal: set[int] = set()
+        self._readers: dict[int, RowReader] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made again where they are needed: they are large, and of one device.
-        kept = ("by_length", "by_inputs", "rows", "_memory")
+        kept = ("by_length", "by_inputs", "rows", "_memory", "_readers")
         return {**self.__dict__, **{name: {} for name in kept}, "_causal": set()}
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plans:
@@ -89,12 +91,12 @@ class Plans:
             ValueError: no number of tokens makes this length.
         """
         if length not in self._memory:
-            found = self._memory_of(length)
+            found = self.memory_of(length)
             if found >= length:
                 raise ValueError(
                     f"a sequence of {length} has no room for {found} memory tokens and a token"
                 )
-            again = self._memory_of(length - found)
+            again = self.memory_of(length - found)
             if again != found:
                 raise ValueError(
                     "the number of memory tokens must not depend on the length: it is "
@@ -103,7 +105,8 @@ class Plans:
             self._memory[length] = found
         return self._memory[length]
 
-    def _memory_of(self, tokens: int) -> int:
+    def memory_of(self, tokens: int) -> int:
+        """How many memory tokens stand before so many tokens."""
         silent = {name: _silent(kind, tokens) for name, kind in self.pattern.inputs.items()}
         return self.pattern.bind(tokens, **self._place, inputs=silent).memory
 
@@ -168,6 +171,22 @@ class Plans:
         self._causal.add(length)
 
     check_causal = cast(Any, torch.compiler).assume_constant_result(check_causal)
+
+    def reader(self, length: int) -> RowReader:
+        """The rows of a causal pattern without inputs, for sequences up to a length.
+
+        Raises:
+            ValueError: the pattern is not causal, or changes as a sequence grows.
+        """
+        if length not in self._readers:
+            if not self.keeps_growing:
+                raise ValueError(
+                    f"the pattern {self.pattern.name!r} must not depend on the length to go on "
+                    "token by token"
+                )
+            self.check_causal(length)
+            _keep(self._readers, length, RowReader(self.of_length(length, "cpu")), self.most)
+        return self._readers[length]
 
     @property
     def _place(self) -> dict[str, Any]:

@@ -102,8 +102,7 @@ class PatternCache(Cache):  # type: ignore[misc]
         length = config.max_position_embeddings if max_length is None else max_length
         layers, heads = config.num_hidden_layers, config.num_attention_heads
         readers = [
-            registered.reader(registered.plans_of(layer, layers, heads), length)
-            for layer in range(layers)
+            registered.plans_of(layer, layers, heads).reader(length) for layer in range(layers)
         ]
         super().__init__(layers=[PatternCacheLayer(reader) for reader in readers])
 

@@ -18,7 +18,6 @@ from attnloom.nn.plans import Plans
 from attnloom.pattern import Pattern
 from attnloom.runtime.attention import attention
 from attnloom.runtime.decoding import Decoder, attention_rows
-from attnloom.runtime.row_reader import RowReader
 
 _LEAST_HORIZON = 256
 
@@ -113,7 +112,6 @@ class Registered:
     ) -> None:
         self.pattern, self.name, self.block, self.backend = pattern, name, block, backend
         self._plans: dict[tuple[int, int, int], Plans] = {}
-        self._readers: dict[tuple[int, int, int, int], RowReader] = {}
 
     def __call__(
         self,
@@ -170,22 +168,6 @@ class Registered:
                 self.pattern, heads, layer=layer, layers=layers, block=self.block
             )
         return self._plans[place]
-
-    def reader(self, plans: Plans, horizon: int) -> RowReader:
-        """The rows of a causal pattern, for sequences up to some length.
-
-        Raises:
-            ValueError: the pattern is not causal, or changes as a sequence grows.
-        """
-        if not plans.keeps_growing:
-            raise ValueError(
-                f"{self.name}: the pattern must not depend on the length to go on token by token"
-            )
-        place = (plans.layer, plans.layers or 0, plans.heads, horizon)
-        if place not in self._readers:
-            plans.check_causal(horizon)
-            self._readers[place] = RowReader(plans.of_length(horizon, "cpu"))
-        return self._readers[place]
 
     def _whole(
         self,
@@ -274,7 +256,7 @@ class Registered:
             raise ValueError(
                 f"{self.name}: the cache should hold {length} keys, and has {key.shape[2]}"
             )
-        reader = self.reader(plans, max(_LEAST_HORIZON, 1 << (length - 1).bit_length()))
+        reader = plans.reader(max(_LEAST_HORIZON, 1 << (length - 1).bit_length()))
         packing = info.packing(length)
         if packing is None:
             positions = np.arange(info.offset, length)[None]
