@@ -84,7 +84,8 @@ class Pass:
 class PassSizes:
     """The integers of a pass.
 
-    `within` says that no tile without a list reaches beyond the last position. Slots are those that
+    `strided` says that some step is not 1, and `within` that no tile without a list reaches beyond
+    the last position. Slots are those that
     the records use; where all heads follow one layout, each head has as many.
     """
 
@@ -94,6 +95,7 @@ class PassSizes:
     num_merges: int
     num_slots: int
     has_lists: bool
+    strided: bool
     within: bool
 
 
@@ -162,7 +164,7 @@ class Executable:
         both = []
         for at in (_HEADER, _HEADER + SIZES_OF_PASS):
             of_pass: list[Any] = list(sizes[at : at + SIZES_OF_PASS])
-            of_pass[-2:] = map(bool, of_pass[-2:])
+            of_pass[-3:] = map(bool, of_pass[-3:])
             both.append(PassSizes(*of_pass))
         return cls(
             query_len, kv_len, num_heads, bool(uniform), bool(fixed),
@@ -186,6 +188,7 @@ class _Pools:
     num_masks: int = 0
     num_sources: int = 0
     has_lists: bool = False
+    strided: bool = False
     within: bool = True
 
     def add_lists(self, rows: Ints) -> Ints:
@@ -258,7 +261,7 @@ def _pass(halves: Sequence[_Half], of_head: Ints) -> tuple[Pass, PassSizes]:
     )
     sizes = PassSizes(
         pools.tile_rows, pools.tile_columns, len(records), len(merges), num_slots,
-        pools.has_lists, pools.within,
+        pools.has_lists, pools.strided, pools.within,
     )  # fmt: skip
     return Pass(*(torch.from_numpy(np.ascontiguousarray(x)) for x in arrays)), sizes
 
@@ -390,6 +393,7 @@ def _place_part(
 ) -> _PlacedPart:
     """Put the tiles of a part into the pools."""
     step = 1 if order is None else _step_of(order)
+    pools.strided |= step != 1
     positions, row_codes = _rows(half, order, rows, step, pools)
     columns = _columns(half, order, rows, step, pools)
     masks = _masks(rows, columns >= 0, pools)

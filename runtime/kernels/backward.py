@@ -1,4 +1,4 @@
-"""The backward pass: `delta`, then `dq` for rows of queries, then `dk` and `dv` for rows of keys.
+"""The backward pass: statistics of queries, then `dq` by queries, then `dk` and `dv` by keys.
 
 Weights are computed again from the lse, `p = exp(scores - lse)`. Then `dv = p^T do`,
 `ds = p * (do v^T - delta)`, `dq = scale * ds k` and `dk = scale * ds^T q`, where
@@ -18,14 +18,18 @@ from attnloom.runtime.kernels.tiles import (
     tanh,
 )
 
+STATS = tl.constexpr(4)
+"""Numbers for each query: the lse in base 2, or infinity where there is none, so that all weights
+are 0; `delta`; and two that fill up 16 bytes, which are copied at once."""
+
 
 @triton.jit
-def delta_kernel(
-    o, do, d_lse, delta, stride_db, stride_dh, stride_dn, stride_dd, stride_lb, stride_lh,
+def statistics_kernel(
+    o, do, lse, d_lse, stats, stride_db, stride_dh, stride_dn, stride_dd, stride_lb, stride_lh,
     stride_ln, query_len, num_heads,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """`delta = sum(do * o) - dlse`."""
+    """`STATS` numbers for each query."""
     num_blocks = tl.cdiv(query_len, BLOCK_M)
     pid = tl.program_id(0)
     rows = pid % num_blocks * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -42,7 +46,12 @@ def delta_kernel(
     total = tl.sum(gradients.to(tl.float32) * outputs.to(tl.float32), 1)
     lse_base = d_lse + batch * stride_lb + head * stride_lh
     total -= tl.load(lse_base + offsets(rows, stride_ln, WIDE), mask=there, other=0.0)
-    tl.store(delta + both * query_len + rows, total, mask=there)
+    logs = tl.load(lse + both * query_len + rows, mask=there, other=float("-inf")) * LOG2_E
+    logs = tl.where(logs == float("-inf"), float("inf"), logs)
+    fields = tl.arange(0, STATS)[None, :]
+    found = tl.where(fields == 0, logs[:, None], tl.where(fields == 1, total[:, None], 0.0))
+    pointers = stats + (both * query_len + rows)[:, None] * STATS + fields
+    tl.store(pointers, found, mask=there[:, None])
 
 
 @triton.jit
@@ -131,7 +140,7 @@ def _add_keys(
 
 @triton.jit
 def query_gradient_kernel(
-    q, k, v, do, lse, delta, dq, partial,
+    q, k, v, do, stats, dq, partial,
     records, tiles, lists, masks, bands, slopes, key_lengths,
     stride_qb, stride_qh, stride_qn, stride_qd,
     stride_kb, stride_kh, stride_kn, stride_kd,
@@ -139,8 +148,9 @@ def query_gradient_kernel(
     stride_db, stride_dh, stride_dn, stride_dd,
     scale, softcap, query_len, kv_len, num_heads, group, num_records, replicas, chunk, num_slots,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    TILE_M: tl.constexpr, TILE_N: tl.constexpr, HAS_LISTS: tl.constexpr, WITHIN: tl.constexpr,
-    WIDE: tl.constexpr, PLAIN: tl.constexpr, SOFTCAP: tl.constexpr, ALIBI: tl.constexpr,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, HAS_LISTS: tl.constexpr, STRIDED: tl.constexpr,
+    WITHIN: tl.constexpr, WIDE: tl.constexpr, PLAIN: tl.constexpr, SOFTCAP: tl.constexpr,
+    ALIBI: tl.constexpr,
     KEY_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One program: `BLOCK_M` queries of one record, for one head of one batch element."""
@@ -150,7 +160,8 @@ def query_gradient_kernel(
     batch, head, replica, record = locate(
         pid // SPLIT, records, num_records, replicas, chunk, num_heads
     )
-    step = tl.load(record + 2)
+    # Neighbours are neighbours in memory, unless a part has an order of its own.
+    step = tl.load(record + 2) if STRIDED else 1
     first = tl.load(record + 3)
     num_even = tl.load(record + 4)
     rows = positions_of(tl.load(record + 1), step, first_row, lists, BLOCK_M)  # [M]
@@ -163,10 +174,8 @@ def query_gradient_kernel(
     queries = load_rows(q_head, rows, there, stride_qn, stride_qd, HEAD_DIM, BLOCK_D, WIDE)
     gradients = load_rows(do_head, rows, there, stride_dn, stride_dd, HEAD_DIM, BLOCK_D, WIDE)
     numbers = (wide_batch * num_heads + head) * query_len + rows
-    # A query that reads nothing has no weights: exp2(-inf) rather than exp2(+inf).
-    logs = tl.load(lse + numbers, mask=there, other=float("-inf")) * LOG2_E
-    logs = tl.where(logs == float("-inf"), float("inf"), logs)
-    deltas = tl.load(delta + numbers, mask=there, other=0.0)
+    logs = tl.load(stats + numbers * STATS, mask=there, other=float("inf"))
+    deltas = tl.load(stats + numbers * STATS + 1, mask=there, other=0.0)
     bound = kv_len
     if KEY_LENGTHS:
         bound = tl.minimum(kv_len, tl.load(key_lengths + batch))
@@ -205,7 +214,7 @@ def query_gradient_kernel(
 
 @triton.jit
 def _add_queries(
-    dk, dv, k, v, keys, q_head, do_head, lse_head, delta_head,
+    dk, dv, k, v, keys, q_head, do_head, stats_head,
     stride_qn, stride_qd, stride_dn, stride_dd,
     first, count, step, bound, query_len, first_row,
     tiles, lists, masks, bands, scale, softcap, slope,
@@ -219,7 +228,9 @@ def _add_queries(
     local = tl.arange(0, BLOCK_N)
     d = tl.arange(0, BLOCK_D)
     numbers = (d < HEAD_DIM)[None, :]
+    fields = tl.arange(0, STATS)[None, :]
     if not LISTED:
+        stats_local = (local * step * STATS)[:, None] + fields
         q_local = offsets(local * step, stride_qn, WIDE)[:, None] + d[None, :] * stride_qd
         d_local = offsets(local * step, stride_dn, WIDE)[:, None] + d[None, :] * stride_dd
     for at in range(0, count * SPLIT):
@@ -235,16 +246,16 @@ def _add_queries(
             d_offsets = offsets(columns, stride_dn, WIDE)[:, None] + d[None, :] * stride_dd
             q = tl.load(q_head + q_offsets, mask=there, other=0.0)
             do = tl.load(do_head + d_offsets, mask=there, other=0.0)
-            logs = tl.load(lse_head + columns, mask=exists, other=float("-inf"))
-            deltas = tl.load(delta_head + columns, mask=exists, other=0.0)
+            both = tl.load(
+                stats_head + (columns * STATS)[:, None] + fields, mask=exists[:, None], other=0.0
+            )
         else:
             start = code + step * first_column
             columns = start + step * local
             q_tile = q_head + start.to(tl.int64) * stride_qn
             do_tile = do_head + start.to(tl.int64) * stride_dn
             if WITHIN:
-                logs = tl.load(lse_head + columns)
-                deltas = tl.load(delta_head + columns)
+                both = tl.load(stats_head + start * STATS + stats_local)
                 if HEAD_DIM == BLOCK_D:
                     q = tl.load(q_tile + q_local)
                     do = tl.load(do_tile + d_local)
@@ -254,12 +265,13 @@ def _add_queries(
             else:
                 exists = columns < query_len
                 there = exists[:, None] & numbers
-                logs = tl.load(lse_head + columns, mask=exists, other=float("-inf"))
-                deltas = tl.load(delta_head + columns, mask=exists, other=0.0)
+                both = tl.load(
+                    stats_head + start * STATS + stats_local, mask=exists[:, None], other=0.0
+                )
                 q = tl.load(q_tile + q_local, mask=there, other=0.0)
                 do = tl.load(do_tile + d_local, mask=there, other=0.0)
-        logs = logs * LOG2_E
-        logs = tl.where(logs == float("-inf"), float("inf"), logs)
+        logs = tl.sum(tl.where(fields == 0, both, 0.0), 1)
+        deltas = tl.sum(tl.where(fields == 1, both, 0.0), 1)
         scores = tl.dot(k, tl.trans(q), input_precision=PRECISION)  # [M, N]
         exponents, slopes = weights_of(
             scores, logs[None, :], keys[:, None], columns[None, :], scale, softcap, slope,
@@ -282,7 +294,7 @@ def _add_queries(
 
 @triton.jit
 def key_gradient_kernel(
-    q, k, v, do, lse, delta, dk, dv, partial_dk, partial_dv,
+    q, k, v, do, stats, dk, dv, partial_dk, partial_dv,
     records, tiles, lists, masks, bands, slopes, key_lengths,
     stride_qb, stride_qh, stride_qn, stride_qd,
     stride_kb, stride_kh, stride_kn, stride_kd,
@@ -291,8 +303,9 @@ def key_gradient_kernel(
     scale, softcap, query_len, kv_len, num_heads, num_query_heads, group, shared, num_records,
     replicas, chunk, num_slots,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    TILE_M: tl.constexpr, TILE_N: tl.constexpr, HAS_LISTS: tl.constexpr, WITHIN: tl.constexpr,
-    WIDE: tl.constexpr, PLAIN: tl.constexpr, SOFTCAP: tl.constexpr, ALIBI: tl.constexpr,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, HAS_LISTS: tl.constexpr, STRIDED: tl.constexpr,
+    WITHIN: tl.constexpr, WIDE: tl.constexpr, PLAIN: tl.constexpr, SOFTCAP: tl.constexpr,
+    ALIBI: tl.constexpr,
     KEY_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One program: `BLOCK_M` keys of one record, for one of the `num_heads` heads of results.
@@ -305,7 +318,8 @@ def key_gradient_kernel(
     batch, head, replica, record = locate(
         pid // SPLIT, records, num_records, replicas, chunk, num_heads
     )
-    step = tl.load(record + 2)
+    # Neighbours are neighbours in memory, unless a part has an order of its own.
+    step = tl.load(record + 2) if STRIDED else 1
     first = tl.load(record + 3)
     num_even = tl.load(record + 4)
     rows = positions_of(tl.load(record + 1), step, first_row, lists, BLOCK_M)  # [M]
@@ -330,7 +344,7 @@ def key_gradient_kernel(
         if ALIBI:
             slope = tl.load(slopes + query_head).to(tl.float32)
         acc_k, acc_v = _add_queries(
-            acc_k, acc_v, keys, values, rows, q_head, do_head, lse + flat, delta + flat,
+            acc_k, acc_v, keys, values, rows, q_head, do_head, stats + flat * STATS,
             stride_qn, stride_qd, stride_dn, stride_dd,
             first, num_even, step, bound, query_len, first_row,
             tiles, lists, masks, bands, scale, softcap, slope,
@@ -339,7 +353,7 @@ def key_gradient_kernel(
         )  # fmt: skip
         if HAS_LISTS:
             acc_k, acc_v = _add_queries(
-                acc_k, acc_v, keys, values, rows, q_head, do_head, lse + flat, delta + flat,
+                acc_k, acc_v, keys, values, rows, q_head, do_head, stats + flat * STATS,
                 stride_qn, stride_qd, stride_dn, stride_dd,
                 first + num_even, tl.load(record + 5), step, bound, query_len, first_row,
                 tiles, lists, masks, bands, scale, softcap, slope,

@@ -7,7 +7,6 @@ call.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -29,6 +28,15 @@ class Configuration:
     block_n: int
     num_warps: int
     num_stages: int
+
+
+def block_d(head_dim: int) -> int:
+    """The head_dim that a kernel works with: a power of two, of at least 16.
+
+    >>> [block_d(d) for d in (8, 64, 80, 192)]
+    [16, 64, 128, 256]
+    """
+    return max(16, 1 << (head_dim - 1).bit_length())
 
 
 @cache
@@ -73,15 +81,3 @@ def family_of(device: torch.device) -> str:
 def is_tuned(family: str) -> bool:
     """Whether the family's configurations were measured on hardware."""
     return bool(table()["families"][family]["tuned"])
-
-
-def every() -> Iterator[tuple[str, str, str, int, Configuration]]:
-    """All that there is: family, pass, dtype, head_dim, and configuration."""
-    for family in FAMILIES:
-        for pass_name in PASSES:
-            for dtype in DTYPES:
-                for head_dim in HEAD_DIMS:
-                    yield (
-                        family, pass_name, dtype, head_dim,
-                        choose(family, pass_name, dtype, head_dim),
-                    )  # fmt: skip

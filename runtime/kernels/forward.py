@@ -135,8 +135,9 @@ def forward_kernel(
     stride_vb, stride_vh, stride_vn, stride_vd,
     scale, softcap, query_len, kv_len, num_heads, group, num_records, replicas, chunk, num_slots,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    TILE_M: tl.constexpr, TILE_N: tl.constexpr, HAS_LISTS: tl.constexpr, WITHIN: tl.constexpr,
-    WIDE: tl.constexpr, PLAIN: tl.constexpr, SOFTCAP: tl.constexpr, ALIBI: tl.constexpr,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, HAS_LISTS: tl.constexpr, STRIDED: tl.constexpr,
+    WITHIN: tl.constexpr, WIDE: tl.constexpr, PLAIN: tl.constexpr, SOFTCAP: tl.constexpr,
+    ALIBI: tl.constexpr,
     SINKS: tl.constexpr, KEY_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One program: `BLOCK_M` rows of one record, for one head of one batch element."""
@@ -146,7 +147,8 @@ def forward_kernel(
     batch, head, replica, record = locate(
         pid // SPLIT, records, num_records, replicas, chunk, num_heads
     )
-    step = tl.load(record + 2)
+    # Neighbours are neighbours in memory, unless a part has an order of its own.
+    step = tl.load(record + 2) if STRIDED else 1
     first = tl.load(record + 3)
     num_even = tl.load(record + 4)
     rows = positions_of(tl.load(record + 1), step, first_row, lists, BLOCK_M)  # [M]

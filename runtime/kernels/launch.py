@@ -11,11 +11,11 @@ import triton
 
 from attnloom.runtime.executable import Executable, PassSizes
 from attnloom.runtime.kernels.backward import (
-    delta_kernel,
     key_gradient_kernel,
     query_gradient_kernel,
+    statistics_kernel,
 )
-from attnloom.runtime.kernels.configurations import Configuration, choose, family_of
+from attnloom.runtime.kernels.configurations import Configuration, block_d, choose, family_of
 from attnloom.runtime.kernels.forward import forward_kernel
 from attnloom.runtime.kernels.merge import merge_outputs_kernel, merge_sums_kernel
 from attnloom.runtime.modifiers import Modifiers
@@ -24,7 +24,7 @@ _CACHE_BYTES = 24 << 20
 """Keys and values that are worked on at a time; about half of a large GPU's cache."""
 
 _MERGE_ROWS = 32
-_DELTA_ROWS = 64
+_STATISTICS_ROWS = 64
 
 
 def forward(
@@ -82,16 +82,17 @@ def backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of query, key and value, contiguous."""
     batch, heads, query_len, head_dim = query.shape
-    delta = torch.empty_like(lse)
+    stats = lse.new_empty((*lse.shape, 4))
     output, lse = output.contiguous(), lse.contiguous()
     with _on(query):
-        delta_kernel[(batch * heads * triton.cdiv(query_len, _DELTA_ROWS),)](
-            output, d_output, d_lse, delta, *d_output.stride(), *d_lse.stride(), query_len, heads,
-            HEAD_DIM=head_dim, BLOCK_D=block_d(head_dim), BLOCK_M=_DELTA_ROWS,
+        statistics_kernel[(batch * heads * triton.cdiv(query_len, _STATISTICS_ROWS),)](
+            output, d_output, lse, d_lse, stats, *d_output.stride(), *d_lse.stride(),
+            query_len, heads,
+            HEAD_DIM=head_dim, BLOCK_D=block_d(head_dim), BLOCK_M=_STATISTICS_ROWS,
             WIDE=_is_wide(d_output, output),
         )  # fmt: skip
-        d_query = _query_gradient(d_output, query, key, value, lse, delta, plan, modifiers)
-        d_key, d_value = _key_gradients(d_output, query, key, value, lse, delta, plan, modifiers)
+        d_query = _query_gradient(d_output, query, key, value, stats, plan, modifiers)
+        d_key, d_value = _key_gradients(d_output, query, key, value, stats, plan, modifiers)
     return d_query, d_key, d_value
 
 
@@ -100,8 +101,7 @@ def _query_gradient(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    lse: torch.Tensor,
-    delta: torch.Tensor,
+    stats: torch.Tensor,
     plan: Executable,
     modifiers: Modifiers,
 ) -> torch.Tensor:
@@ -114,7 +114,7 @@ def _query_gradient(
     blocks = _blocks("dq", query, sizes)
     slopes, _, key_lengths = _optional(modifiers, query)
     query_gradient_kernel[_grid(sizes.num_records, sizes, blocks, replicas * batches)](
-        query, key, value, d_output, lse, delta, d_query, partial,
+        query, key, value, d_output, stats, d_query, partial,
         tables.records, tables.tiles, tables.lists, tables.masks, tables.bands,
         slopes, key_lengths,
         *query.stride(), *key.stride(), *value.stride(), *d_output.stride(),
@@ -134,8 +134,7 @@ def _key_gradients(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    lse: torch.Tensor,
-    delta: torch.Tensor,
+    stats: torch.Tensor,
     plan: Executable,
     modifiers: Modifiers,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,7 +153,7 @@ def _key_gradients(
     blocks = _blocks("dkdv", query, sizes)
     slopes, _, key_lengths = _optional(modifiers, query)
     key_gradient_kernel[_grid(sizes.num_records, sizes, blocks, replicas * batches)](
-        query, key, value, d_output, lse, delta, d_key, d_value, *partials,
+        query, key, value, d_output, stats, d_key, d_value, *partials,
         tables.records, tables.tiles, tables.lists, tables.masks, tables.bands,
         slopes, key_lengths,
         *query.stride(), *key.stride(), *value.stride(), *d_output.stride(),
@@ -187,15 +186,6 @@ def _merge_sums(
         length, heads, sizes.num_merges, replicas, sizes.num_slots,
         HEAD_DIM=head_dim, BLOCK_D=block_d(head_dim), BLOCK_M=rows, TILE_M=sizes.tile_rows,
     )  # fmt: skip
-
-
-def block_d(head_dim: int) -> int:
-    """The head_dim that a kernel works with: a power of two, of at least 16.
-
-    >>> [block_d(d) for d in (8, 64, 80, 192)]
-    [16, 64, 128, 256]
-    """
-    return max(16, int(triton.next_power_of_2(head_dim)))
 
 
 class _Blocks:
@@ -231,6 +221,7 @@ def _constants(
     has_lengths = modifiers.key_lengths is not None
     return {
         "HAS_LISTS": sizes.has_lists,
+        "STRIDED": sizes.strided,
         "WITHIN": sizes.within and not has_lengths,
         "WIDE": _is_wide(*tensors),
         "PLAIN": not modifiers.softcap and modifiers.alibi_slopes is None and modifiers.scale > 0,

@@ -8,6 +8,7 @@ from attnloom.cli.checking import check_command
 from attnloom.cli.comparing import compare_command, sweep_command
 from attnloom.cli.compiling import compile_command
 from attnloom.cli.files import fmt_command, list_command
+from attnloom.cli.kernels import kernels_command
 from attnloom.cli.program import Program
 from attnloom.cli.running import run_command
 from attnloom.cli.showing import show_command
@@ -27,6 +28,7 @@ program = Program(
         compile_command,
         run_command,
         calibrate_command,
+        kernels_command,
     ],
 )
 
