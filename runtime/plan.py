@@ -219,13 +219,13 @@ class Plan:
         return to_flex(self)
 
     @cached_property
-    def _uses(self) -> tuple[int, ...]:
+    def uses(self) -> tuple[int, ...]:
         """How many (batch element, head) pairs follow each layout."""
         counts = torch.bincount(self.layout_of_head.flatten().cpu(), minlength=len(self.layouts))
         return tuple(counts.tolist())
 
     def _heads(self) -> Iterator[tuple[HeadLayout, int]]:
-        return zip(self.layouts, self._uses, strict=True)
+        return zip(self.layouts, self.uses, strict=True)
 
     @cached_property
     def reads(self) -> int:

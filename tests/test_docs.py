@@ -54,4 +54,8 @@ CODE = [
 
 @pytest.mark.parametrize("block", CODE)
 def test_python_in_the_documentation_runs(block: str, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-W", "ignore", "-c", block], check=True, cwd=tmp_path)
+    (tmp_path / "block.py").write_text(block, encoding="utf-8")
+    start = [sys.executable, "-W", "ignore"]
+    if "init_process_group" in block:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*start, "block.py"], check=True, cwd=tmp_path)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.parts import Part
-from attnloom.compiler.passes.dedupe import dedupe
+from attnloom.compiler.passes.dedupe import dedupe, once
 from attnloom.compiler.passes.draft import Draft
 from attnloom.compiler.passes.normalise import normalise
 from attnloom.compiler.passes.order import order
-from attnloom.compiler.passes.pack import pack
-from attnloom.compiler.passes.schedule import schedule
+from attnloom.compiler.passes.pack import NONE, pack, pack_half
+from attnloom.compiler.passes.schedule import schedule, with_items
 from attnloom.compiler.passes.tile import tile
-from attnloom.compiler.regions import Region
+from attnloom.compiler.regions import Nothing, Region
 
 Pass = Callable[[Draft], Draft]
 
@@ -62,6 +63,16 @@ def compile_region(
     return tuple(part.finished() for part in last.parts)
 
 
+def part_of_tiles(layout: BlockLayout, heads: int, model: CostModel) -> Part:
+    """A part that executes a layout as it is, packed and scheduled."""
+    halves = []
+    for half in (layout, layout.transpose()):
+        packed = once(pack_half(half, (NONE, NONE), (), Nothing(), 0, model))
+        halves.append(with_items(packed, heads, model))
+    blocks = layout.num_full, layout.num_partial, layout.num_tiles + layout.num_empty
+    return Part(None, "identity", halves[0], halves[1], blocks)
+
+
 def run_passes(draft: Draft, without: Collection[str] = ()) -> Iterator[tuple[str, Draft]]:
     """The draft after each pass that is not left out, with the name of the pass."""
     for one in PASSES:
@@ -70,4 +81,13 @@ def run_passes(draft: Draft, without: Collection[str] = ()) -> Iterator[tuple[st
             yield one.__name__, draft
 
 
-__all__ = ["OPTIONAL", "PASSES", "CostModel", "Draft", "Part", "compile_region", "run_passes"]
+__all__ = [
+    "OPTIONAL",
+    "PASSES",
+    "CostModel",
+    "Draft",
+    "Part",
+    "compile_region",
+    "part_of_tiles",
+    "run_passes",
+]

@@ -20,10 +20,11 @@ def dedupe(draft: Draft) -> Draft:
 
 def _deduped(part: DraftPart) -> DraftPart:
     forward, transposed = part.halves()
-    return replace(part, forward=_once(forward), transposed=_once(transposed))
+    return replace(part, forward=once(forward), transposed=once(transposed))
 
 
-def _once(rows: TileRows) -> TileRows:
+def once(rows: TileRows) -> TileRows:
+    """One half with each mask once."""
     partial = np.flatnonzero(rows.mask_ids != FULL)
     if not len(partial):
         return replace(rows, masks=rows.masks[:0])

@@ -42,7 +42,7 @@ def _packed(part: DraftPart, draft: Draft) -> DraftPart:
     model, start = draft.model, draft.start if part.order is None else 0
     layout, pairs = part.layout, part.pairs
     assert layout is not None
-    queries, keys = pairs if pairs is not None else (_NONE, _NONE)
+    queries, keys = pairs if pairs is not None else (NONE, NONE)
     wide = part.wide
     other_way = tuple(one.transposed() for one in wide)
     whole = part.region
@@ -57,7 +57,7 @@ def _packed(part: DraftPart, draft: Draft) -> DraftPart:
     )
 
 
-_NONE: Ints = np.zeros(0, dtype=np.int64)
+NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass
@@ -203,7 +203,7 @@ def _columns_of_wide(wide: Wide, start: int, layout: BlockLayout) -> _Columns:
 
 
 def _no_tiles(tiles: _Tiles) -> _Tiles:
-    return _Tiles(tiles.block_m, tiles.block_n, _NONE, _NONE, _NONE, tiles.masks[:1])
+    return _Tiles(tiles.block_m, tiles.block_n, NONE, NONE, NONE, tiles.masks[:1])
 
 
 def _emptied(tiles: _Tiles, candidate: Bools, used: Bools) -> Bools:

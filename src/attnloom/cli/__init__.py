@@ -11,6 +11,7 @@ from attnloom.cli.files import fmt_command, list_command
 from attnloom.cli.kernels import kernels_command
 from attnloom.cli.program import Program
 from attnloom.cli.running import run_command
+from attnloom.cli.sharding import shard_command
 from attnloom.cli.showing import show_command
 from attnloom.cli.starting import new_command
 
@@ -27,6 +28,7 @@ program = Program(
         sweep_command,
         compile_command,
         run_command,
+        shard_command,
         calibrate_command,
         kernels_command,
     ],

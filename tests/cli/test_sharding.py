@@ -1,0 +1,47 @@
+"""`shard`: figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+
+def test_window_and_globals_travel_as_worked_out_by_hand(run_json) -> None:
+    # Units of 32; a halo of two on each side, and the unit of the four global tokens.
+    facts = run_json(
+        "shard", "longformer", "-n", "4096", "--ranks", "4", "--block", "32",
+        "--set", "reach=64", "--set", "cls=0..4", "--head-dim", "8",
+    )  # fmt: skip
+    assert facts["tokens"] == {"min": 1024, "mean": 1024, "max": 1024}
+    assert facts["received_tokens"] == {"min": 64, "mean": 120, "max": 160}
+    assert facts["long_queries"] == 4
+    keys = 2 * 2 * 8 * 2  # there and back, key and value, 8 numbers of 2 bytes
+    queries = 2 * (8 * 2 + 9 * 4)
+    assert facts["bytes"]["max"] == 160 * keys + 4 * queries
+    assert facts["bytes"]["all_gather"] == 3072 * keys
+    assert facts["tiles"]["uneven"] < 1.1
+
+
+def test_one_process_receives_nothing(run_json) -> None:
+    facts = run_json("shard", "bert", "-n", "300", "--ranks", "1")
+    assert facts["received_tokens"]["max"] == facts["bytes"]["max"] == 0
+    assert facts["bytes"]["of_all_gather"] == 0
+    assert facts["predicted"]["speedup"] == 1
+
+
+def test_causal_rows_are_divided_evenly(run_json) -> None:
+    facts = run_json("shard", "decoder", "-n", "65536", "--ranks", "8")
+    assert facts["tiles"]["uneven"] < 1.1
+
+
+def test_units_grow_with_very_long_sequences(run_json) -> None:
+    facts = run_json("shard", "longformer", "-n", str(1 << 24), "--ranks", "64")
+    assert facts["block"] == 256
+    assert facts["received_tokens"]["max"] == 3 * 256
+
+
+def test_more_processes_than_units_are_a_usage_error(run) -> None:
+    assert "smaller block" in run("shard", "bert", "-n", "200", "--ranks", "8", status=2).stderr
+
+
+def test_it_prints_what_travels(run) -> None:
+    text = run("shard", "mistral", "-n", "16384", "--ranks", "2").stdout
+    assert "keys of 0 to 4,096 tokens" in text
+    assert "of all-gather or ring" in text
