@@ -261,7 +261,7 @@ def contiguous(units: int, ranks: int) -> Ints:
     """Each process has neighbours, and as many as the others to within one.
 
     >>> contiguous(5, 2).tolist()
-    [0, 0, 0, 1, 1]
+    [0, 0, 1, 1, 1]
     """
     return -(-(np.arange(units) + 1) * ranks // units) - 1
 
