@@ -38,6 +38,10 @@ wheel: ## Build the wheel, install it elsewhere and use it
 golden: ## Rewrite the golden files of the tests; review the difference before committing
 	$(PYTHON) -m pytest --update-golden
 
+.PHONY: gallery
+gallery: ## Analyse and draw the bundled patterns anew: docs/gallery
+	$(PYTHON) -m attnloom.library docs/gallery
+
 .PHONY: ci
 ci: ## All that must hold before a change goes in, from an empty environment
 	.ci/run

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 import attnloom
-from attnloom.cli.files import family, is_causal, title
+from attnloom.library.about import FAMILIES, family, is_causal, title
+from attnloom.library.facts import facts
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "patterns").glob("*.attn"))
-FAMILIES = (
-    "dense", "windows", "chunks", "grids", "strides", "globals", "random", "data", "stacks",
-)  # fmt: skip
 
 SOURCE = re.compile(
     r"\(.*[^\d]([12]\d{3}), "  # authors or a maker, and the year
@@ -51,11 +49,14 @@ _TABLE = re.compile(r"(?<=<!-- patterns -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 def table() -> str:
     """All patterns by family, as a table of Markdown."""
-    rows = ["| pattern | family | causal | what it is |", "| --- | --- | --- | --- |"]
+    rows = ["| pattern | family | causal | cost | hops | what it is |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
     patterns = [attnloom.load(name) for name in NAMES]
     for one in sorted(patterns, key=lambda one: (FAMILIES.index(family(one)), one.name)):
         causal = "yes" if is_causal(one) else ""
-        rows.append(f"| `{one.name}` | {family(one)} | {causal} | {title(one)} |")
+        link, found = f"[`{one.name}`](gallery/{one.name}.md)", facts(one.name)
+        cells = (link, family(one), causal, f"`{found.cost_words}`", found.hops_words, title(one))
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 

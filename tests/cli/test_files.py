@@ -57,14 +57,25 @@ def test_list_names_every_bundled_pattern(run, run_json) -> None:
     assert not entries["longformer"]["causal"]
 
 
-def test_list_is_a_table_of_families_and_of_what_is_causal(run) -> None:
+def test_list_is_a_table_of_families_costs_and_hops(run) -> None:
     head, *rows = run("list").stdout.rstrip().split("\n")
-    assert head.split()[:4] == ["pattern", "family", "causal", "parameters"]
+    assert head.split()[:7] == ["pattern", "family", "causal", "cost", "n", "reads", "hops"]
     found = {row.split()[0]: row.rstrip() for row in rows}
-    assert found["mistral"].split()[1:4] == ["windows", "yes", "recent=4096"]
+    assert found["mistral"].split()[1:4] == ["windows", "yes", "O(n*recent)"]
     assert "yes" not in found["longformer"].split()
     assert found["longformer"].endswith("arXiv:2004.05150)")
-    assert "rows=false" in found["deepspeed_fixed"]
+
+
+def test_list_shows_what_the_analysis_finds(run, run_json) -> None:
+    n = 16384
+    window = attnloom.load("mistral").analyze(n)
+    entries = {entry["name"]: entry["found"] for entry in run_json("list")["patterns"]}
+    assert entries["mistral"]["n"] == n
+    assert entries["mistral"]["hops"] == window.hops.worst == 5
+    assert entries["swin"]["hops"] is None
+    assert entries["mistral"]["density"] == window.work.density
+    row = next(row for row in run("list").stdout.split("\n") if row.startswith("mistral "))
+    assert row.split()[4:8] == ["16,384", "21.9", "%", "5"]
 
 
 @pytest.mark.parametrize("name", attnloom.bundled())

@@ -15,9 +15,11 @@ import click
 import attnloom
 from attnloom import Pattern
 from attnloom.cli.options import existing_file, files_argument, json_option, read_stdin
-from attnloom.cli.output import print_json, print_table, say
+from attnloom.cli.output import number, print_json, print_table, say
 from attnloom.grammar import format_source
 from attnloom.grammar.reading import text_of
+from attnloom.library.about import family, is_causal, title
+from attnloom.library.facts import Facts, facts
 
 
 @click.command("fmt")
@@ -71,7 +73,9 @@ def _replace(path: Path, text: str) -> None:
 @click.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """List the bundled patterns.
+    """List the bundled patterns: what each costs, and how far apart it leaves tokens.
+
+    The figures are those of the gallery, for published parameters where they can be had.
 
     Example: attnloom list
     """
@@ -80,39 +84,23 @@ def list_command(as_json: bool) -> None:
         print_json({"ok": True, "diagnostics": [], "patterns": [_entry(p) for p in patterns]})
         return
     print_table(
-        ("pattern", "family", "causal", "parameters", "what it is"),
-        ((p.name, family(p), _yes(is_causal(p)), _parameters(p), title(p)) for p in patterns),
+        ("pattern", "family", "causal", "cost", "n", "reads", "hops", "what it is"),
+        (_row(pattern, facts(pattern.name)) for pattern in patterns),
     )
+    say("cost: pairs that a head reads; reads: share of all; hops: layers until every pair has met")
 
 
-def title(pattern: Pattern) -> str:
-    """The first line of a pattern's comment: what it is, by whom, and where it is published."""
-    return pattern.doc.strip().split("\n")[0]
-
-
-def family(pattern: Pattern) -> str:
-    """What a pattern's comment says after `Family:`, or nothing.
-
-    >>> import attnloom
-    >>> family(attnloom.load("mistral"))
-    'windows'
-    """
-    said = (line.removeprefix("Family:") for line in pattern.doc.split("\n") if "Family:" in line)
-    return next(said, "").strip()
-
-
-def is_causal(pattern: Pattern) -> bool:
-    """Whether the pattern promises that it is causal.
-
-    >>> import attnloom
-    >>> is_causal(attnloom.load("mistral")), is_causal(attnloom.load("longformer"))
-    (True, False)
-    """
-    return "causal" in pattern.contracts
-
-
-def _yes(answer: bool) -> str:
-    return "yes" if answer else ""
+def _row(pattern: Pattern, found: Facts) -> tuple[str, ...]:
+    return (
+        pattern.name,
+        family(pattern),
+        "yes" if is_causal(pattern) else "",
+        found.cost_words,
+        number(found.n),
+        found.reads_words,
+        found.hops_words,
+        title(pattern),
+    )
 
 
 def _entry(pattern: Pattern) -> dict[str, Any]:
@@ -124,17 +112,8 @@ def _entry(pattern: Pattern) -> dict[str, Any]:
         "parameters": {name: _shown(value) for name, value in pattern.params.items()},
         "inputs": dict(pattern.inputs),
         "contracts": pattern.contracts,
+        "found": facts(pattern.name),
     }
-
-
-def _parameters(pattern: Pattern) -> str:
-    given = [f"{name}={_spelt(value)}" for name, value in pattern.params.items()]
-    return ", ".join(given + [f"input {name}" for name in pattern.inputs])
-
-
-def _spelt(value: object) -> str:
-    """A value as a pattern file says it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shown(value: object) -> int | bool | str:
