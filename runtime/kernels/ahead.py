@@ -36,21 +36,23 @@ SPILL_BUDGETS = {"forward": 16, "dq": 16, "dkdv": 128}
 """Bytes on the stack for each thread of a kernel, by pass."""
 
 SPILL_BUDGET_OTHERS = 512
-"""The same for float32 without tensor cores, for ROCm, and for kernels with modifiers of scores."""
+"""The same for float32 without tensor cores, for sm_100 and ROCm, whose configurations are starting
+points alone, and for kernels with modifiers of scores."""
 
 TILE = 128
 """The side of a plan's tiles, as `Pattern.compile` makes them."""
 
-FLAGS = ("lists", "strided", "modifiers")
+FLAGS = ("lists", "strided", "modifiers", "repair")
 
 _SUBSET = {"dtypes": ("bfloat16",), "head_dims": (128,), "flags": (("lists",),)}
+_EVERY_FLAGS = ((), ("lists",), ("lists", "strided"), ("lists", "modifiers"), ("repair",))
 _TYPES = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}
 _OF_INPUT = ("q", "k", "v", "o", "do", "dq", "dk", "dv")
 _FLOATS = (
     "lse", "stats", "partial_o", "partial_lse", "partial", "partial_dk", "partial_dv", "slopes",
     "sinks",
 )  # fmt: skip
-_INTS = ("records", "lists", "masks", "bands", "key_lengths")
+_INTS = ("flags", "records", "lists", "masks", "bands", "key_lengths")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Variant:
     head_dim: int
     flags: tuple[str, ...]
     configuration: Configuration
+
+    @property
+    def repairs(self) -> bool:
+        """Whether it is the slow kernel for results that are NaN."""
+        return "repair" in self.flags
 
 
 @dataclass(frozen=True)
@@ -92,15 +99,17 @@ class Compiled:
         limit = SHARED_LIMITS[variant.target]
         if self.shared_bytes > limit:
             found.append(f"{self.shared_bytes} bytes of shared memory, at most {limit}")
-        if not self.matrix and variant.dtype != "float32":
+        if not self.matrix and variant.dtype != "float32" and not variant.repairs:
             found.append("no matrix instructions")
         return tuple(found)
 
 
 def spill_budget(variant: Variant) -> int:
     """Bytes on the stack that a variant may have."""
-    is_main = variant.dtype != "float32" and "modifiers" not in variant.flags
-    is_main = is_main and variant.target != "gfx942"
+    is_main = variant.dtype != "float32" and not {"modifiers", "strided", "repair"} & {
+        *variant.flags
+    }
+    is_main = is_main and variant.target in ("sm_80", "sm_90")
     return SPILL_BUDGETS[variant.pass_name] if is_main else SPILL_BUDGET_OTHERS
 
 
@@ -111,7 +120,7 @@ def variants(targets: Sequence[str], *, everything: bool = False) -> Iterator[Va
             raise ValueError(f"target must be one of {', '.join(FAMILIES)}, got {target!r}")
     dtypes = DTYPES if everything else _SUBSET["dtypes"]
     head_dims = HEAD_DIMS if everything else _SUBSET["head_dims"]
-    flags = ((), ("lists",), ("lists", "modifiers")) if everything else _SUBSET["flags"]
+    flags = _EVERY_FLAGS if everything else _SUBSET["flags"]
     for target in targets:
         for dtype in dtypes:
             for head_dim in head_dims:
@@ -152,11 +161,10 @@ def compile_ahead(variant: Variant) -> Compiled:
         if is_amd
         else GPUTarget("cuda", int(variant.target.removeprefix("sm_")), 32)
     )
-    options = {
-        "num_warps": variant.configuration.num_warps,
-        "num_stages": variant.configuration.num_stages,
-        "enable_fp_fusion": True,
-    }
+    options: dict[str, Any] = {"enable_fp_fusion": True}
+    if not variant.repairs:
+        options["num_warps"] = variant.configuration.num_warps
+        options["num_stages"] = variant.configuration.num_stages
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     built: Any = triton.compile(source, target=target, options=options)
     shared = int(built.metadata.shared)
@@ -169,10 +177,23 @@ def _kernel(variant: Variant) -> tuple[Any, dict[str, Any]]:
     """The kernel of a variant, and its constants."""
     from attnloom.runtime.kernels.backward import key_gradient_kernel, query_gradient_kernel
     from attnloom.runtime.kernels.forward import forward_kernel
+    from attnloom.runtime.kernels.repair import (
+        repair_forward_kernel,
+        repair_key_gradient_kernel,
+        repair_query_gradient_kernel,
+    )
 
-    kernel: Any = {
-        "forward": forward_kernel, "dq": query_gradient_kernel, "dkdv": key_gradient_kernel,
-    }[variant.pass_name]  # fmt: skip
+    fast: dict[str, Any] = {
+        "forward": forward_kernel,
+        "dq": query_gradient_kernel,
+        "dkdv": key_gradient_kernel,
+    }
+    slow: dict[str, Any] = {
+        "forward": repair_forward_kernel,
+        "dq": repair_query_gradient_kernel,
+        "dkdv": repair_key_gradient_kernel,
+    }
+    kernel = (slow if variant.repairs else fast)[variant.pass_name]
     modified = "modifiers" in variant.flags
     constants: dict[str, Any] = {
         "HEAD_DIM": variant.head_dim,

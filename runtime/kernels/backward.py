@@ -11,6 +11,7 @@ import triton.language as tl
 from attnloom.runtime.kernels.tiles import (
     LOG2_E,
     apply_mask,
+    leave_flag,
     load_rows,
     locate,
     offsets,
@@ -140,7 +141,7 @@ def _add_keys(
 
 @triton.jit
 def query_gradient_kernel(
-    q, k, v, do, stats, dq, partial,
+    flags, q, k, v, do, stats, dq, partial,
     records, tiles, lists, masks, bands, slopes, key_lengths,
     stride_qb, stride_qh, stride_qn, stride_qd,
     stride_kb, stride_kh, stride_kn, stride_kd,
@@ -199,6 +200,7 @@ def query_gradient_kernel(
             HEAD_DIM, BLOCK_D, BLOCK_M, BLOCK_N, TILE_M, TILE_N, True, WITHIN, WIDE,
             PLAIN, SOFTCAP, ALIBI, KEY_LENGTHS, PRECISION,
         )  # fmt: skip
+    leave_flag(flags, acc)
     acc = acc * scale
     slot = tl.load(record + 6)
     d = tl.arange(0, BLOCK_D)
@@ -294,7 +296,7 @@ def _add_queries(
 
 @triton.jit
 def key_gradient_kernel(
-    q, k, v, do, stats, dk, dv, partial_dk, partial_dv,
+    flags, q, k, v, do, stats, dk, dv, partial_dk, partial_dv,
     records, tiles, lists, masks, bands, slopes, key_lengths,
     stride_qb, stride_qh, stride_qn, stride_qd,
     stride_kb, stride_kh, stride_kn, stride_kd,
@@ -360,6 +362,8 @@ def key_gradient_kernel(
                 HEAD_DIM, BLOCK_D, BLOCK_M, BLOCK_N, TILE_M, TILE_N, True, WITHIN, WIDE,
                 PLAIN, SOFTCAP, ALIBI, KEY_LENGTHS, PRECISION,
             )  # fmt: skip
+    # A sum of both is NaN if one of them is; and where it is for another reason, nothing is lost.
+    leave_flag(flags, acc_k + acc_v)
     acc_k = acc_k * scale
     slot = tl.load(record + 6)
     d = tl.arange(0, BLOCK_D)

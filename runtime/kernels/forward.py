@@ -7,6 +7,7 @@ from attnloom.runtime.kernels.tiles import (
     LN_2,
     LOG2_E,
     apply_mask,
+    leave_flag,
     load_rows,
     locate,
     offsets,
@@ -128,7 +129,7 @@ def finish(acc, row_max, row_sum, sinks, head, SINKS: tl.constexpr):
 
 @triton.jit
 def forward_kernel(
-    q, k, v, o, lse, partial_o, partial_lse,
+    flags, q, k, v, o, lse, partial_o, partial_lse,
     records, tiles, lists, masks, bands, slopes, sinks, key_lengths,
     stride_qb, stride_qh, stride_qn, stride_qd,
     stride_kb, stride_kh, stride_kn, stride_kd,
@@ -184,6 +185,7 @@ def forward_kernel(
             HEAD_DIM, BLOCK_D, BLOCK_M, BLOCK_N, TILE_M, TILE_N, True, WITHIN, WIDE,
             PLAIN, SOFTCAP, ALIBI, KEY_LENGTHS, PRECISION,
         )  # fmt: skip
+    leave_flag(flags, acc)
     slot = tl.load(record + 6)
     d = tl.arange(0, BLOCK_D)
     if slot >= 0:

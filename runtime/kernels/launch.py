@@ -18,6 +18,11 @@ from attnloom.runtime.kernels.backward import (
 from attnloom.runtime.kernels.configurations import Configuration, block_d, choose, family_of
 from attnloom.runtime.kernels.forward import forward_kernel
 from attnloom.runtime.kernels.merge import merge_outputs_kernel, merge_sums_kernel
+from attnloom.runtime.kernels.repair import (
+    repair_forward_kernel,
+    repair_key_gradient_kernel,
+    repair_query_gradient_kernel,
+)
 from attnloom.runtime.modifiers import Modifiers
 
 _CACHE_BYTES = 24 << 20
@@ -46,7 +51,13 @@ def forward(
     blocks = _blocks("forward", query, sizes)
     slopes, sinks, key_lengths = _optional(modifiers, query)
     with _on(query):
-        forward_kernel[_grid(sizes.num_records, sizes, blocks, replicas * batches)](
+        _launch(
+            forward_kernel, repair_forward_kernel,
+            sizes.num_records * replicas * batches, sizes, blocks,
+            {
+                **_constants(sizes, modifiers, query, key, value),
+                "SINKS": modifiers.sinks is not None,
+            },
             query, key, value, output, lse, partial, partial_lse,
             tables.records, tables.tiles, tables.lists, tables.masks, tables.bands,
             slopes, sinks, key_lengths,
@@ -54,8 +65,6 @@ def forward(
             modifiers.scale, modifiers.softcap, query_len, key.shape[2], heads,
             heads // key.shape[1], sizes.num_records, replicas,
             _chunk(replicas, key, heads // key.shape[1]), sizes.num_slots,
-            **blocks.constants, **_constants(sizes, modifiers, query, key, value),
-            SINKS=modifiers.sinks is not None, **blocks.options,
         )  # fmt: skip
         if sizes.num_merges:
             rows = min(_MERGE_ROWS, sizes.tile_rows)
@@ -113,7 +122,10 @@ def _query_gradient(
     partial = query.new_empty((slots, head_dim), dtype=torch.float32)
     blocks = _blocks("dq", query, sizes)
     slopes, _, key_lengths = _optional(modifiers, query)
-    query_gradient_kernel[_grid(sizes.num_records, sizes, blocks, replicas * batches)](
+    _launch(
+        query_gradient_kernel, repair_query_gradient_kernel,
+        sizes.num_records * replicas * batches, sizes, blocks,
+        _constants(sizes, modifiers, query, key, value, d_output),
         query, key, value, d_output, stats, d_query, partial,
         tables.records, tables.tiles, tables.lists, tables.masks, tables.bands,
         slopes, key_lengths,
@@ -121,8 +133,6 @@ def _query_gradient(
         modifiers.scale, modifiers.softcap, query_len, key.shape[2], heads,
         heads // key.shape[1], sizes.num_records, replicas,
         _chunk(replicas, key, heads // key.shape[1]), sizes.num_slots,
-        **blocks.constants, **_constants(sizes, modifiers, query, key, value, d_output),
-        **blocks.options,
     )  # fmt: skip
     if sizes.num_merges:
         _merge_sums(partial, d_query, plan.forward, sizes, replicas, batches)
@@ -152,15 +162,16 @@ def _key_gradients(
     partials = [key.new_empty((slots, head_dim), dtype=torch.float32) for _ in range(2)]
     blocks = _blocks("dkdv", query, sizes)
     slopes, _, key_lengths = _optional(modifiers, query)
-    key_gradient_kernel[_grid(sizes.num_records, sizes, blocks, replicas * batches)](
+    _launch(
+        key_gradient_kernel, repair_key_gradient_kernel,
+        sizes.num_records * replicas * batches, sizes, blocks,
+        _constants(sizes, modifiers, query, key, value, d_output),
         query, key, value, d_output, stats, d_key, d_value, *partials,
         tables.records, tables.tiles, tables.lists, tables.masks, tables.bands,
         slopes, key_lengths,
         *query.stride(), *key.stride(), *value.stride(), *d_output.stride(),
         modifiers.scale, modifiers.softcap, query_len, kv_len, result_heads, heads, group, shared,
         sizes.num_records, replicas, _chunk(replicas, query, 1), sizes.num_slots,
-        **blocks.constants, **_constants(sizes, modifiers, query, key, value, d_output),
-        **blocks.options,
     )  # fmt: skip
     if sizes.num_merges:
         for partial, result in zip(partials, (d_key, d_value), strict=True):
@@ -242,8 +253,22 @@ def _replicas(plan: Executable, batch: int, heads: int) -> tuple[int, int]:
     return (heads if plan.is_uniform else 1), (1 if plan.fixed_batch else batch)
 
 
-def _grid(count: int, sizes: PassSizes, blocks: _Blocks, times: int) -> tuple[int]:
-    return (count * (sizes.tile_rows // int(blocks.constants["BLOCK_M"])) * times,)
+def _launch(
+    kernel: Any,
+    repair: Any,
+    count: int,
+    sizes: PassSizes,
+    blocks: _Blocks,
+    constants: dict[str, bool | str],
+    *arguments: Any,
+) -> None:
+    """Launch a kernel for so many records, and the one that repairs what it could not do."""
+    grid = (count * (sizes.tile_rows // blocks.constants["BLOCK_M"]),)
+    flags = arguments[0].new_empty(grid, dtype=torch.int32)
+    kernel[grid](flags, *arguments, **blocks.constants, **constants, **blocks.options)
+    known = {**blocks.constants, **constants}
+    own = {name: x for name, x in known.items() if name in repair.arg_names}
+    repair[grid](flags, *arguments, **own)
 
 
 def _chunk(replicas: int, read: torch.Tensor, group: int) -> int:

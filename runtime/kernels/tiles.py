@@ -96,6 +96,12 @@ def apply_mask(scores, mask, first_row, first_column, masks, bands,
 
 
 @triton.jit
+def leave_flag(flags, acc):
+    """Tell whether some number of a result is NaN; see `attnloom.runtime.kernels.repair`."""
+    tl.store(flags + tl.program_id(0), tl.max(tl.max((acc != acc).to(tl.int32), 1), 0))
+
+
+@triton.jit
 def tanh(x):
     """Hyperbolic tangent, exact to float32 for small arguments too."""
     t = tl.exp2(tl.abs(x) * (-2.0 * LOG2_E))

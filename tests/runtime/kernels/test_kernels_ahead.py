@@ -48,3 +48,9 @@ def test_all_flags_compile_together(target: str, pass_name: str) -> None:
     found = compiled(target, pass_name, "80", "lists", "strided", "modifiers")
     assert found["instructions"] > 1000
     assert found["matrix"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pass_name", ["forward", "dq", "dkdv"])
+def test_kernels_that_repair_compile(pass_name: str) -> None:
+    assert not compiled("sm_90", pass_name, "128", "repair", "modifiers")["faults"]
