@@ -307,6 +307,14 @@ CASES = [
         heads=2,
     ),
     case("longformer_dilated", {"back": 3, "dilated": 1}, lambda n: last(n, 4), head=1),
+    *[
+        case(
+            "alibi", {"bias": 1},
+            lambda n, slope=slope: (back(n) >= 0) & (-slope * back(n) >= -1),
+            head=head, heads=8,
+        )
+        for head, slope in enumerate(0.5 ** np.arange(1, 9))
+    ],
     case("natten_1d", {"taps": 4}, lambda n: neighborhood(n, (), (4,))),
     case("natten_1d", {"taps": 3, "step": 2}, lambda n: neighborhood(n, (), (3,), step=2)),
     # chunks
@@ -501,6 +509,11 @@ CASES = [
         inputs=lambda n: {"response": thirds(n)},
     ),
     case("block_causal", {"size": 3}, lambda n: of_blocks(n, 3, causal)),
+    case(
+        "dflash", {"context": 5, "size": 3},
+        lambda n: dflash(n, 5, 3),
+        inputs=lambda n: {"before": [range(min(n, 5, (t - 5) // 3 + 1)) for t in range(n)]},
+    ),
     case("block_diffusion", {"size": 3}, lambda n: block_diffusion(n, 3)),
     case("block_diffusion", {"size": 1}, lambda n: block_diffusion(n, 1)),
     case(
@@ -599,7 +612,25 @@ CASES = [
         for head in range(2)
     ],
     case("phi3_small", {"size": 2, "recent": 1}, causal, layer=1),
+    *[
+        case(
+            "longformer_lm", {"lowest": 2, "highest": 11},
+            lambda n, keys=keys: last(n, 1 + keys),
+            layer=layer, layers=4,
+        )
+        for layer, keys in enumerate((2, 5, 8, 11))
+    ],
 ]  # fmt: skip
+
+
+def dflash(n: int, context: int, size: int) -> Mask:
+    """Block after block; the anchor of block b is token b + 1 of the text."""
+    found = np.zeros((n, n), dtype=bool)
+    for block, start in enumerate(range(context, n, size)):
+        rows = slice(start, start + size)
+        found[rows, rows] = True
+        found[rows, : min(block + 1, context)] = True
+    return found
 
 
 def gna(n: int, width: int, keys: int, skip: int) -> Mask:

@@ -107,6 +107,17 @@ def _tree(context: int) -> Given:
     return ancestors
 
 
+def _anchors(context: int, size: int) -> Given:
+    """The text before each block's anchor; the anchors are spread evenly over the text."""
+
+    def before(n: int) -> list[range]:
+        blocks = -(-(n - context) // size)
+        ends = [(t - context) // size + 1 for t in range(context, n)]
+        return [range(0)] * context + [range(context * end // blocks) for end in ends]
+
+    return before
+
+
 def _binary(n: int) -> list[list[int]]:
     """The neighbours of each node in a binary tree."""
     return [
@@ -158,6 +169,7 @@ _SCENES = {
     "bert": _of(32, 512),
     "decoder": _of(32),
     # windows
+    "alibi": _of(32, heads=8, few=8, bias=1),
     "local": _of(32, reach=4),
     "longformer_dilated": _of(32, 4096, heads=12, few=2, back=6, dilated=1),
     "mistral": _of(32, recent=8),
@@ -243,6 +255,11 @@ _SCENES = {
     # data
     "block_causal": _of(32, published={"size": 1560}, size=6),
     "block_diffusion": _of(32, 2048, size=4),
+    "dflash": Scenes(
+        Scene(1024 + 512, given={"before": _anchors(1024, 16)}),
+        Scene(16 + 16, params={"context": 16, "size": 4}, given={"before": _anchors(16, 4)}),
+        "`before`: the text up to anchors at equal distances",
+    ),
     "gemma3_vision": _of(
         32, 4096, layers=34, first=6, recent=6,
         given={"picture": _tokens(*_PICTURES), "number": _segments(0.5)},
@@ -272,6 +289,7 @@ _SCENES = {
     "gpt_oss": _of(32, layers=24, first=2, recent=8),
     "hymba": _of(32, layers=32, first=5, slots=3, recent=8),
     "llama4": _of(32, layers=48, first=4, size=10),
+    "longformer_lm": _of(32, layers=12, first=4, lowest=2, highest=14),
     "modernbert": _of(32, layers=22, first=3, reach=3),
     "olmo3": _of(32, layers=32, first=4, recent=8),
     "pegasus_x": _of(32, 4096, layers=16, first=2, size=8, slots=2),
