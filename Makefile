@@ -26,6 +26,10 @@ test: ## The tests, without the long ones
 slow: ## The long property tests
 	$(PYTHON) -m pytest -m slow
 
+.PHONY: mutants
+mutants: ## Plant bugs in a copy of the package and see that the tests find each of them
+	$(PYTHON) -m pytest -m slow tests/testing/test_mutations.py
+
 .PHONY: bench
 bench: ## Time attention against dense attention on this machine
 	$(PYTHON) -m bench

@@ -58,6 +58,10 @@ DIFFERENT = [
     ("window(last=1200)", "window(last=1201)", 1201),
     ("global(first 3)", "global(first 4)", 4),
     ("when n > 1700 { full } else { causal }", "causal", 1701),
+    # Constants that add up: no single one of them is the length.
+    ("where(j >= 500 and i - j >= 700)", "none", 1201),
+    ("where(j >= 500 and i - j >= 700 and n - i >= 300)", "none", 1500),
+    ("blocks(20) { where(j >= 30 and i - j >= 40) }", "none", 1401),
     ("blocks(7) { causal }", "blocks(8) { causal }", 8),
     ("window(last=3)", "memory(1); window(last=3)", 1),
     ("random(links=3, seed=1)", "random(links=3, seed=2)", 4),
