@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,7 @@ def _square(report: Report, start: int, stop: int) -> Drawing | None:
     first = (WIDTH - len(known) * size - (len(known) - 1) * gap) / 2 if len(known) > 1 else 52.0
     for number, one in enumerate(known):
         x = first + number * (size + gap)
+        body += svg.rect(x, top, size, size, "soft faint")
         body += svg.image(_pixels(one, colors), x, top, size)
         body += svg.rect(x, top, size, size, "axis")
         layers = "" if stack.is_uniform else f"layers {_few(stack.layers_of(number))}; "
@@ -130,7 +132,7 @@ def _square(report: Report, start: int, stop: int) -> Drawing | None:
     beside = len(known) == 1
     for number, name in enumerate(names):
         x, y = (first + size + 28, top + 12 + 40 * number) if beside else (first, height + 20)
-        words = name if len(name) <= 40 else name[:37] + "..."
+        words = name if len(name) <= 34 else name[:31] + "..."
         body += (
             f'<rect x="{x:g}" y="{y - 10:g}" width="12" height="12" rx="3" fill="{colors[name]}"/>'
         )
@@ -147,13 +149,13 @@ def _few(numbers: tuple[int, ...]) -> str:
 
 
 def _pixels(one: Picture, colors: Mapping[str, str]) -> NDArray[np.uint8]:
-    """Colours by rule, as dark as pairs are dense; what is not empty shows."""
+    """Colours by rule, as opaque as pairs are dense; what is not empty shows."""
     total = one.shares.sum(0)
     table = np.array([_rgb(colors[name]) for name in one.rules], dtype=np.float64)
     mixed = np.einsum("rij,rc->ijc", one.shares, table) / np.maximum(total, 1e-300)[..., None]
-    ink = np.where(total > 0, 0.42 + 0.58 * np.sqrt(np.clip(total, 0, 1)), 0.0)[..., None]
-    ground = np.array([250.0, 250.0, 252.0])
-    painted: NDArray[np.uint8] = (ground * (1 - ink) + mixed * ink).round().astype(np.uint8)
+    ink = np.where(total > 0, 0.42 + 0.58 * np.sqrt(np.clip(total, 0, 1)), 0.0)
+    pixels = np.concatenate([mixed, 255 * ink[..., None]], axis=-1)
+    painted: NDArray[np.uint8] = pixels.round().astype(np.uint8)
     return painted
 
 
@@ -236,7 +238,7 @@ def hop_plot(report: Report) -> Drawing | None:
     count = len(bars) + (1 if never else 0)
     room = (WIDTH - _RIGHT - _LEFT) / count
     width = min(room * 0.82, 74)
-    every = max(1, -(-count // 12))
+    every = max(1, -(-count // (12 if len(bars) == len(hops.steps) else 8)))
     for number, one in enumerate(bars):
         middle = _LEFT + (number + 0.5) * room
         top = y(one.share)
@@ -248,7 +250,7 @@ def hop_plot(report: Report) -> Drawing | None:
             body += svg.text(middle, top - 6, share(one.share), "ink small", "middle")
             if one.high > one.low:
                 body += svg.line(middle, y(one.low), middle, y(one.high), "axis")
-        if number % every == 0 or number == len(bars) - 1:
+        if number % every == 0:
             body += svg.text(middle, y(0) + 17, name, "quiet small", "middle")
     if never:
         middle = _LEFT + (count - 0.5) * room
@@ -423,7 +425,8 @@ def sweep_plot(name: str, points: Sequence[str], found: Sequence[Sequence[Fact]]
     ]
     width, height, columns = 320, 210, 2
     rows = -(-len(chosen) // columns)
-    body = svg.text(24, 30, name, "ink strong")
+    body = svg.text(24, 30, f"{name} over {_axis(points)}", "ink strong")
+    points = [_short_name(point, points) for point in points]
     for number, at in enumerate(chosen):
         left, top = (number % columns) * width, 50 + (number // columns) * height
         values = [float(each[at].value or 0) for each in found]
@@ -440,6 +443,20 @@ def sweep_plot(name: str, points: Sequence[str], found: Sequence[Sequence[Fact]]
                 body += svg.text(mark[0], y(0) + 17, words, "quiet small", "middle")
     drawn = svg.document(body, width * columns, 60 + rows * height, title=f"sweep of {name}")
     return svg.standalone(drawn)
+
+
+def _axis(points: Sequence[str]) -> str:
+    """What the points differ in.
+
+    >>> _axis(["reach=1, n=4", "reach=2, n=4"])
+    'reach, n'
+    """
+    return ", ".join(one.partition("=")[0] for one in re.split(r", (?=\w+=)", points[0]))
+
+
+def _short_name(point: str, points: Sequence[str]) -> str:
+    """A point without the name of the one thing that they differ in."""
+    return point if ", " in _axis(points) else point.partition("=")[2]
 
 
 PLOTS: Mapping[str, Callable[[Report], Drawing | None]] = {

@@ -32,6 +32,7 @@ svg { font-family: ui-sans-serif, system-ui, -apple-system, "Segoe UI", "Helveti
 .dot2 { fill: var(--accent2, #e2703a); } .arc { fill: none; stroke-width: 1.1; opacity: .62; }
 .frame { fill: var(--paper, #ffffff); stroke: var(--line, #d6dae1); }
 .small { font-size: 11px; } .strong { font-weight: 600; }
+.faint { opacity: .12; }
 """
 
 
@@ -156,7 +157,7 @@ def image(pixels: NDArray[np.uint8], x: float, y: float, size: float) -> str:
     """A picture inside an SVG, its pixels sharp.
 
     Shapes:
-        pixels: `(height, width, 3)`
+        pixels: `(height, width, 4)`, red, green, blue and how opaque
     """
     data = base64.b64encode(png(pixels)).decode("ascii")
     return (
@@ -167,20 +168,20 @@ def image(pixels: NDArray[np.uint8], x: float, y: float, size: float) -> str:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG file of colours, `(height, width, 3)`.
+    """A PNG file of colours, `(height, width, 4)`.
 
-    >>> png(np.zeros((1, 1, 3), dtype=np.uint8))[:8]
+    >>> png(np.zeros((1, 1, 4), dtype=np.uint8))[:8]
     b'\\x89PNG\\r\\n\\x1a\\n'
     """
     height, width, _ = pixels.shape
-    rows = np.zeros((height, 1 + 3 * width), dtype=np.uint8)  # each begins with its filter, none
+    rows = np.zeros((height, 1 + 4 * width), dtype=np.uint8)  # each begins with its filter, none
     rows[:, 1:] = pixels.reshape(height, -1)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
     packed = zlib.compress(rows.tobytes(), 9)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
