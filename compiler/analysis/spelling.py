@@ -24,14 +24,15 @@ def share(value: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """A number with four digits, or all of those before the point.
+    """A number with four digits, more where these would make it whole, or all before the point.
 
-    >>> decimal(1.87843), decimal(343.504), decimal(15625.4), decimal(2.0)
-    ('1.878', '343.5', '15,625', '2')
+    >>> decimal(1.87843), decimal(343.504), decimal(15625.4), decimal(2.0), decimal(1.99951)
+    ('1.878', '343.5', '15,625', '2', '1.99951')
     """
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}"
+    found = f"{value:.4g}"
+    return f"{value:.7g}" if value != int(value) and "." not in found else found
 
 
 def ranges(numbers: tuple[int, ...]) -> str:
