@@ -69,7 +69,7 @@ class Removed:
     def rows(self, start: int, stop: int) -> Region:
         """All pairs within `start..stop` whose query is one of them."""
         starts, stops = (ends.tolist() for ends in self.tokens.runs)
-        runs = [(position, position + 1) for position in self.memory]
+        runs = _joined(self.memory)
         few = len(starts) <= _FEW_RUNS
         runs += zip(starts, stops, strict=True) if few else []
         bands = Bands.of(*(Band(a, b - 1, start, stop - 1) for a, b in runs))
@@ -89,6 +89,21 @@ class Removed:
             return None
         blocks = TokenSet.of_runs(-(-length // size), starts // size, -(-stops // size))
         return Removed(blocks, ())
+
+
+def _joined(positions: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Ascending positions as ranges.
+
+    >>> _joined((-4, -3, -1))
+    [(-4, -2), (-1, 0)]
+    """
+    found: list[tuple[int, int]] = []
+    for position in positions:
+        if found and found[-1][1] == position:
+            found[-1] = (found[-1][0], position + 1)
+        else:
+            found.append((position, position + 1))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
