@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attnloom.nn.attention import PatternAttention
     from attnloom.nn.memory import MemoryTokens
     from attnloom.runtime.attention import attention
+    from attnloom.runtime.decoding import attention_step
     from attnloom.runtime.plan import Plan
     from attnloom.runtime.plan_file import PlanFileError
     from attnloom.runtime.plan_stack import PlanStack
@@ -37,6 +38,7 @@ __all__ = [
     "PlanFileError",
     "PlanStack",
     "attention",
+    "attention_step",
     "bundled",
     "equivalent",
     "graph",
@@ -47,6 +49,7 @@ __all__ = [
 
 _LAZY = {
     "attention": "attnloom.runtime.attention",
+    "attention_step": "attnloom.runtime.decoding",
     "equivalent": "attnloom.equivalence",
     "graph": "attnloom.graphs",
     "MemoryTokens": "attnloom.nn.memory",
