@@ -17,6 +17,8 @@ from attnloom.compiler.parts import HeadLayout
 from attnloom.runtime import backends, describe
 
 if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
     from attnloom.runtime.flex import Flex
 
 if TYPE_CHECKING:
@@ -144,6 +146,49 @@ class Plan:
             found = backends.load(backend).operands(self.layouts, self.layout_of_head)
             self._operands[backend] = found
         return found
+
+    @classmethod
+    def from_mask(cls, mask: torch.Tensor, *, block: tuple[int, int] = (128, 128)) -> Plan:
+        """The plan of a dense mask, true where a query reads a key; for those who have one already.
+
+        >>> plan = Plan.from_mask(torch.ones(300, 300, dtype=torch.bool).tril())
+        >>> plan.reads
+        45150
+
+        Args:
+            mask: bool `(queries, keys)`, `(heads, queries, keys)` or `(batch, heads, ...)`.
+            block: queries and keys of a tile.
+        """
+        from attnloom.runtime.foreign import plan_from_mask
+
+        return plan_from_mask(mask, block)
+
+    @classmethod
+    def from_blocks(
+        cls, blocks: torch.Tensor, block: tuple[int, int], lengths: tuple[int, int]
+    ) -> Plan:
+        """The plan of blocks that read blocks, as other block-sparse libraries have them.
+
+        Args:
+            blocks: bool `(query blocks, key blocks)`, with heads and a batch as in `from_mask`.
+            block: queries and keys of a block.
+            lengths: how many queries and keys there are; the last blocks may be cut short.
+        """
+        from attnloom.runtime.foreign import plan_from_blocks
+
+        return plan_from_blocks(blocks, block, lengths)
+
+    @classmethod
+    def from_block_mask(cls, block_mask: BlockMask, *, heads: int | None = None) -> Plan:
+        """The plan of a FlexAttention `BlockMask`; its `mask_mod` is asked of the partial blocks.
+
+        Args:
+            block_mask: what `create_block_mask` makes.
+            heads: how many heads there are, if the block mask is the same for all.
+        """
+        from attnloom.runtime.foreign import plan_from_block_mask
+
+        return plan_from_block_mask(block_mask, heads)
 
     def decoder(self) -> Decoder:
         """A decoder for sequences that grow token by token, up to the length of this plan.

@@ -58,20 +58,33 @@ def layout_of_rows(layout: HeadLayout, rows: Ints) -> BlockLayout:
     """The layout of some queries of a head."""
     number, key = reads_of(layout.halves, rows)
     block_m, block_n = layout.block_m, layout.block_n
-    num_blocks = -(-len(rows) // block_m)
     width = -(-layout.kv_len // block_n)
     code, tile = np.unique(number // block_m * width + key // block_n, return_inverse=True)
     masks = np.zeros((len(code), block_m, block_n), dtype=np.bool_)
     masks[tile.reshape(-1), number % block_m, key % block_n] = True
+    return layout_of_tiles(len(rows), layout.kv_len, code // width, code % width, masks)
+
+
+def layout_of_tiles(
+    query_len: int, kv_len: int, rows: Ints, columns: Ints, masks: NDArray[np.bool_]
+) -> BlockLayout:
+    """The layout of tiles, sorted by rows and then columns, each of which has a pair.
+
+    Shapes:
+        rows, columns: `(num_tiles,)`
+        masks: `(num_tiles, block_m, block_n)`, false beyond the lengths
+    """
+    _, block_m, block_n = masks.shape
     full = masks.all((1, 2))
-    ids = np.full(len(code), FULL, dtype=np.int32)
+    ids = np.full(len(rows), FULL, dtype=np.int32)
     packed = np.packbits(masks[~full], axis=-1, bitorder="little")
     different, which = np.unique(packed, axis=0, return_inverse=True)
     ids[~full] = which.reshape(-1)
+    blocks = np.arange(-(-query_len // block_m) + 1)
     return BlockLayout(
-        len(rows), layout.kv_len, block_m, block_n,
-        row_offsets=np.searchsorted(code // width, np.arange(num_blocks + 1)).astype(np.int64),
-        column_indices=(code % width).astype(np.int32),
+        query_len, kv_len, block_m, block_n,
+        row_offsets=np.searchsorted(rows, blocks).astype(np.int64),
+        column_indices=columns.astype(np.int32),
         mask_ids=ids,
         masks=different.reshape(-1, block_m, -(-block_n // 8)),
     )  # fmt: skip
