@@ -1,0 +1,39 @@
+"""The examples run; what they say beforehand is checked, and in the slow tests what they find."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def train(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
+    """The results of the long-context example, by pattern."""
+    command = [sys.executable, str(EXAMPLES / "train_longcontext.py"), "--out", str(folder)]
+    subprocess.run([*command, "--threads", "1", *options], check=True, capture_output=True)
+    report = json.loads((folder / "longcontext.json").read_text(encoding="utf-8"))
+    assert (folder / "longcontext.png").stat().st_size > 1000
+    steps = report["settings"]["steps"]
+    assert all(len(curve) == steps for curve in report["curves"].values())
+    return {row["pattern"]: row for row in report["results"]}
+
+
+def test_long_context_example_runs_and_predicts(tmp_path: Path) -> None:
+    options = ("--steps", "2", "--length", "96", "--batch", "2")
+    found = train(tmp_path, *options, "--patterns", "local", "local + memory")
+    local, memory = found["local"], found["local + memory"]
+    # The first question stands 53 tokens after the letter, and a window reaches 8.
+    assert (local["hops"], local["can_solve"]) == (7, False)
+    assert (memory["hops"], memory["can_solve"]) == (2, True)
+
+
+@pytest.mark.slow
+def test_long_context_example_finds_what_it_predicts(tmp_path: Path) -> None:
+    for row in train(tmp_path).values():
+        assert row["right"] > 0.9 if row["can_solve"] else row["right"] < 0.2
