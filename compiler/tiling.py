@@ -38,13 +38,13 @@ def tile(region: Region, start: int, stop: int, block_m: int, block_n: int) -> B
         TooLarge: the layout would be beyond the limits.
     """
     full, mixed = _leaves(region, start, stop, block_m, block_n)
-    rows, columns, mask_ids, masks = _masks(region, full, mixed)
+    rows, columns, mask_ids, masks, kept = _masks(region, full, mixed)
     order = np.lexsort((columns, rows))
     num_rows = -(-(stop - start) // block_m)
     counts = np.bincount(rows, minlength=num_rows)
     ids = mask_ids[order]
     partial = ids != FULL_MASK
-    used, ids[partial] = by_first_use(ids[partial], len(masks))
+    used, ids[partial] = by_first_use(ids[partial], len(kept))
     return BlockLayout(
         query_len=stop - start,
         kv_len=stop - start,
@@ -53,7 +53,7 @@ def tile(region: Region, start: int, stop: int, block_m: int, block_n: int) -> B
         row_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         column_indices=columns[order].astype(np.int32),
         mask_ids=ids.astype(np.int32),
-        masks=masks[used],
+        masks=masks[kept[used]],
     )
 
 
@@ -138,8 +138,11 @@ def _shrunk(tiles: Tiles, block_m: int, block_n: int, stop: int) -> Tiles:
     return _children(tiles, tiles.height // block_m, tiles.width // block_n, stop)
 
 
-def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints, np.ndarray]:
-    """Row, column and mask of every tile that is not empty, and the different masks."""
+def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints, np.ndarray, Ints]:
+    """Row, column and mask of every tile that is not empty; masks, and the different ones of them.
+
+    A tile has the number of a different one.
+    """
     none = np.zeros((0, 0), dtype=np.int64)
     signature = [region.signature(part) for part in _chunks(mixed)] if len(mixed) else [none]
     groups, first = alike(np.concatenate(signature))
@@ -150,11 +153,13 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
             f"the layout has {len(first):,} different partial tiles, "
             f"over {MAX_MASK_BYTES >> 30} GiB of masks"
         )
-    packed = np.empty((len(first), height, row_bytes), dtype=np.uint8)
+    none_yet = np.zeros((0, height, row_bytes), dtype=np.uint8)
     step = max(1, _MASK_ELEMENTS // (height * width))
-    for begin in range(0, len(first), step):
-        own = slice(begin, begin + step)
-        packed[own] = region.bits(mixed.select(first[own]))
+    parts = [
+        region.bits(mixed.select(first[begin : begin + step]))
+        for begin in range(0, len(first), step)
+    ]
+    packed = parts[0] if len(parts) == 1 else np.concatenate([none_yet, *parts])
     sums = num_set(packed)
     kept, ids = different(packed)
     ids[sums == height * width] = FULL_MASK
@@ -163,4 +168,4 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
     rows = np.concatenate([full.row_numbers, mixed.row_numbers[some]])
     columns = np.concatenate([full.column_numbers, mixed.column_numbers[some]])
     mask_ids = np.concatenate([np.full(len(full), FULL_MASK), ids[some]])
-    return rows, columns, mask_ids, packed[kept]
+    return rows, columns, mask_ids, packed, kept

@@ -14,13 +14,17 @@ from attnloom.compiler.tiles import TileRows
 
 
 def dedupe(draft: Draft) -> Draft:
-    """The same tile rows with each mask once, in the order of first use."""
+    """The same tile rows with each mask once."""
     return replace(draft, parts=tuple(_deduped(part) for part in draft.parts))
 
 
 def _deduped(part: DraftPart) -> DraftPart:
-    forward, transposed = part.halves()
-    return replace(part, forward=once(forward), transposed=once(transposed))
+    halves = []
+    for rows, layout in zip(part.halves(), (part.layout, part.turned), strict=True):
+        # The masks of a layout are all different, and remain so with rows and columns exchanged.
+        is_layout = layout is not None and rows.masks is layout.masks
+        halves.append(rows if is_layout else once(rows))
+    return replace(part, forward=halves[0], transposed=halves[1])
 
 
 def once(rows: TileRows) -> TileRows:

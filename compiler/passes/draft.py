@@ -23,6 +23,9 @@ class DraftPart:
     region: Region
     order: Order | None = None
     layout: BlockLayout | None = None
+    turned: BlockLayout | None = None
+    """The layout with rows and columns exchanged."""
+
     pairs: tuple[Ints, Ints] | None = None
     """Listed pairs beside the layout, as places, `(num_pairs,)` twice."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnloom.compiler.alike import alike, packed_numbers
-from attnloom.compiler.bits import columns_used, different, rows_used, turned
+from attnloom.compiler.bits import columns_used, different, rows_used, turned, words
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
@@ -46,14 +46,14 @@ def _packed(part: DraftPart, draft: Draft) -> DraftPart:
     wide = part.wide
     other_way = tuple(one.transposed() for one in wide)
     whole = part.region
+    by_keys = layout.transpose()
     return replace(
         part,
+        turned=by_keys,
         pairs=None,
         wide=(),
         forward=pack_half(layout, (queries, keys), wide, whole, start, model),
-        transposed=pack_half(
-            layout.transpose(), (keys, queries), other_way, whole.transposed(), start, model
-        ),
+        transposed=pack_half(by_keys, (keys, queries), other_way, whole.transposed(), start, model),
     )
 
 
@@ -185,7 +185,7 @@ def _tiles_of_tokens(places: Ints, whole: Region, start: int, layout: BlockLayou
     found = rows_read(whole, places + start, start, width, layout.block_n)
     codes, which = np.unique(found.tokens // block * width + found.stretches, return_inverse=True)
     masks = np.zeros((len(codes), block, found.bits.shape[1]), dtype=np.uint8)
-    masks[which.reshape(-1), found.tokens % block] = found.bits[found.ids]
+    words(masks)[which.reshape(-1), found.tokens % block] = words(found.bits)[found.ids]
     unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
     return _Tiles(block, layout.block_n, codes // width, codes % width, ids[1:], unique)
 

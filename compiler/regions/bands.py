@@ -186,13 +186,14 @@ class Bands(Region):
         if self.block > 1 or any(b.step > 1 for b in self.bands):
             return super().bits(tiles)
         found = np.zeros((len(tiles), tiles.height, -(-tiles.width // 8)), dtype=np.uint8)
-        queries, left = tiles.queries, tiles.columns[:, None]
-        for b in self.bands:
-            first = np.maximum(b.j1, queries - b.d2) - left
-            stop = np.minimum(b.j2, queries - b.d1) + 1 - left
-            stop = np.where((queries >= b.i1) & (queries <= b.i2), stop, 0)
-            found |= ranges(first, stop, tiles.width)
+        for band in self.bands:
+            found |= ranges(*_spans(band, tiles), tiles.width)
         return found
+
+    def spans(self, tiles: Tiles) -> tuple[Ints, Ints] | None:
+        if self.block > 1 or len(self.bands) != 1 or self.bands[0].step > 1:
+            return None
+        return _spans(self.bands[0], tiles)
 
     def runs(self, rows: Ints) -> Runs:
         found: list[tuple[Any, Any, Any]] = []
@@ -273,6 +274,19 @@ def _progressions(here: Ints, first: Ints, counts: Ints, step: int) -> tuple[Int
     total = int(counts.sum())
     places = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(here, counts), np.repeat(first, counts) + step * places
+
+
+def _spans(b: Band, tiles: Tiles) -> tuple[Ints, Ints]:
+    """What each row of each tile reads of a band without steps, as `Region.spans` has it."""
+    queries, left = tiles.queries, tiles.columns[:, None]
+    first = np.maximum(b.j1, queries - b.d2)
+    first -= left
+    stop = np.minimum(b.j2, queries - b.d1)
+    stop += 1 - left
+    if len(tiles) and not (b.i1 <= int(queries.min()) and int(queries.max()) <= b.i2):
+        stop[(queries < b.i1) | (queries > b.i2)] = -1
+        first[(queries < b.i1) | (queries > b.i2)] = 0
+    return first, stop
 
 
 def _meets(b: Band, tile: _Corners) -> Bools:

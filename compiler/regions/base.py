@@ -10,6 +10,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from attnloom.compiler.bits import ranges
 from attnloom.compiler.runs import Ints, Runs, intersection, union
 from attnloom.compiler.zones import Zones
 
@@ -119,6 +120,14 @@ class Region(ABC):
         """Who reads what within each tile, `(num_tiles, height, width)`."""
         return self.contains(tiles.queries[:, :, None], tiles.keys[:, None, :])
 
+    def spans(self, tiles: Tiles) -> tuple[Ints, Ints] | None:
+        """For each row of each tile the only range of columns that it reads, if that is known.
+
+        First and stop, `(num_tiles, height)` each, from the tile's first column on; they may lie
+        beyond the tile, and a range that stops before it begins is empty.
+        """
+        return None
+
     def bits(self, tiles: Tiles) -> Bytes:
         """The same with its rows packed, `(num_tiles, height, ceil(width / 8))`."""
         return np.packbits(sparing(self, tiles), axis=-1, bitorder="little")
@@ -200,7 +209,20 @@ class Both(_Joined):
     def dense(self, tiles: Tiles) -> Bools:
         return reduce(np.logical_and, self._dense(tiles))
 
+    def spans(self, tiles: Tiles) -> tuple[Ints, Ints] | None:
+        found = []
+        for part in self.parts:
+            spans = part.spans(tiles)
+            if spans is None:
+                return None
+            found.append(spans)
+        first, stop = zip(*found, strict=True)
+        return reduce(np.maximum, first), reduce(np.minimum, stop)
+
     def bits(self, tiles: Tiles) -> Bytes:
+        spans = self.spans(tiles)
+        if spans is not None:
+            return ranges(*spans, tiles.width)
         return reduce(np.bitwise_and, [part.bits(tiles) for part in self.parts])
 
     def runs(self, rows: Ints) -> Runs:

@@ -106,15 +106,32 @@ class Same(Region):
             rows, keys = rows.astype(np.int16), keys.astype(np.int16)
         return np.asarray(rows[:, :, None] == keys[:, None, :])
 
+    def spans(self, tiles: Tiles) -> tuple[Ints, Ints] | None:
+        ends = self._span_of_position
+        if ends is None:
+            return None
+        queries = tiles.queries
+        inside = (queries >= 0) & (queries < len(self.ids))
+        if inside.all():
+            first, stop = ends[0][queries], ends[1][queries]
+        else:
+            at = np.where(inside, queries, 0)
+            first, stop = ends[0][at], np.where(inside, ends[1][at], 0)
+        left = tiles.columns[:, None]
+        return first - left, stop - left
+
     def bits(self, tiles: Tiles) -> Bytes:
+        spans = self.spans(tiles)
+        return super().bits(tiles) if spans is None else ranges(*spans, tiles.width)
+
+    @cached_property
+    def _span_of_position(self) -> tuple[Ints, Ints] | None:
+        """Where the stretch of each position's id begins and ends, if every id has one."""
         table = self._runs_of_ids
-        if len(table.starts) >= len(table.offsets):  # an id has several runs
-            return super().bits(tiles)
-        ids = self._at(tiles.queries, _NO_QUERY)
-        known = np.maximum(ids, 0)
-        first = np.where(ids >= 0, table.starts[known], 0) - tiles.columns[:, None]
-        stop = np.where(ids >= 0, table.stops[known], 0) - tiles.columns[:, None]
-        return ranges(first, stop, tiles.width)
+        if len(table.starts) >= len(table.offsets):
+            return None
+        known = np.maximum(self.ids, 0)
+        return table.starts[known], np.where(self.ids >= 0, table.stops[known], 0)
 
     @cached_property
     def _runs_of_ids(self) -> Runs:
