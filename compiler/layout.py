@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from attnloom.compiler.alike import sortable
 from attnloom.compiler.bits import num_set, turned
 
 FULL = -1
@@ -116,11 +117,7 @@ class BlockLayout:
 
     def transpose(self) -> BlockLayout:
         """The layout of the transposed matrix: rows become columns. Twice gives the same layout."""
-        columns = self.column_indices
-        # Small numbers are sorted by counting.
-        order = np.argsort(
-            columns.astype(np.uint16) if self.num_kv_blocks < 1 << 16 else columns, kind="stable"
-        )
+        order = np.argsort(sortable(self.column_indices, self.num_kv_blocks), kind="stable")
         counts = np.bincount(self.column_indices, minlength=self.num_kv_blocks)
         return BlockLayout(
             query_len=self.kv_len,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from attnloom.compiler.alike import alike, by_first_use
+from attnloom.compiler.alike import alike, by_first_use, sortable
 from attnloom.compiler.bits import different, num_set
 from attnloom.compiler.layout import FULL as FULL_MASK
 from attnloom.compiler.layout import BlockLayout
@@ -39,8 +39,9 @@ def tile(region: Region, start: int, stop: int, block_m: int, block_n: int) -> B
     """
     full, mixed = _leaves(region, start, stop, block_m, block_n)
     rows, columns, mask_ids, masks, kept = _masks(region, full, mixed)
-    order = np.lexsort((columns, rows))
     num_rows = -(-(stop - start) // block_m)
+    num_columns = -(-(stop - start) // block_n)
+    order = np.lexsort((sortable(columns, num_columns), sortable(rows, num_rows)))
     counts = np.bincount(rows, minlength=num_rows)
     ids = mask_ids[order]
     partial = ids != FULL_MASK

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attnloom.compiler.alike import alike, packed_numbers
-from attnloom.compiler.bits import columns_used, different, rows_used, turned, words
+from attnloom.compiler.alike import alike, packed_numbers, sortable
+from attnloom.compiler.bits import columns_used, different, rows_used, turned
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
@@ -183,11 +183,15 @@ def _tiles_of_tokens(places: Ints, whole: Region, start: int, layout: BlockLayou
     """The tiles of listed places, asked of the region itself."""
     block, width = layout.block_m, layout.num_kv_blocks
     found = rows_read(whole, places + start, start, width, layout.block_n)
-    codes, which = np.unique(found.tokens // block * width + found.stretches, return_inverse=True)
-    masks = np.zeros((len(codes), block, found.bits.shape[1]), dtype=np.uint8)
-    words(masks)[which.reshape(-1), found.tokens % block] = words(found.bits)[found.ids]
+    # Which row of bits stands where, 0 for none: few tiles differ, and only those are written out.
+    table = np.zeros((-(-len(places) // block) * width, block), dtype=np.int32)
+    table[found.tokens // block * width + found.stretches, found.tokens % block] = found.ids + 1
+    first, which = different(table[:, None].view(np.uint8))
+    bits = np.concatenate([np.zeros_like(found.bits[:1]), found.bits])
+    masks = bits[table[first]]
     unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
-    return _Tiles(block, layout.block_n, codes // width, codes % width, ids[1:], unique)
+    kept = np.flatnonzero(masks.any((1, 2))[which])
+    return _Tiles(block, layout.block_n, kept // width, kept % width, ids[1:][which[kept]], unique)
 
 
 def _columns_of_wide(wide: Wide, start: int, layout: BlockLayout) -> _Columns:
@@ -435,8 +439,8 @@ def _assembled(
     ids = numbers[1:][inverse.reshape(-1)]  # 0 is full
     # Gathered tiles last, others by column; a negative number would come first.
     place = np.where(columns < 0, layout.num_kv_blocks - columns, columns)
-    order = np.lexsort((place, rows))
-    num_rows = regular + len(listed)
+    num_rows, num_places = regular + len(listed), layout.num_kv_blocks + len(gathered) + 1
+    order = np.lexsort((sortable(place, num_places), sortable(rows, num_rows)))
     counts = np.bincount(rows, minlength=num_rows)
     found = TileRows(
         layout.query_len, layout.kv_len, layout.block_m, layout.block_n,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnloom.compiler.alike import sortable
 from attnloom.compiler.bits import Bytes, different, ranges
 from attnloom.compiler.regions import (
     FULL,
@@ -129,7 +130,7 @@ def rows_read(region: Region, tokens: Ints, start: int, num_stretches: int, bloc
     first, which = different(rows[:, None])
     ids = np.zeros(len(number), dtype=np.int64)
     ids[len(number) + 1 - len(rows) :] = which[1:]
-    order = np.argsort(stretch * len(tokens) + number)
+    order = np.lexsort((sortable(number, len(tokens)), sortable(stretch, num_stretches)))
     return Reads(number[order], stretch[order], ids[order], rows[first])
 
 
