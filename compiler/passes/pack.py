@@ -190,7 +190,8 @@ def _tiles_of_tokens(places: Ints, whole: Region, start: int, layout: BlockLayou
     bits = np.concatenate([np.zeros_like(found.bits[:1]), found.bits])
     masks = bits[table[first]]
     unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
-    kept = np.flatnonzero(masks.any((1, 2))[which])
+    some = num_set(masks) > 0
+    kept = np.flatnonzero(some[which])
     return _Tiles(block, layout.block_n, kept // width, kept % width, ids[1:][which[kept]], unique)
 
 
