@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnloom.compiler.alike import alike, packed_numbers, sortable
-from attnloom.compiler.bits import columns_used, different, rows_used, turned
+from attnloom.compiler.bits import columns_used, different, num_set, rows_used, turned
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
