@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attnloom.compiler.analysis.figures import Method
 from attnloom.compiler.analysis.stack import Layer
 from attnloom.compiler.limits import TooLarge
-from attnloom.compiler.regions import Band, Bands, Region, both, either, minus
+from attnloom.compiler.regions import Band, Bands, Condition, Region, both, either, minus
 from attnloom.compiler.relation import Leaf, OfBlocks, Relation, Union
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.zones import TooComplex
@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 
 _MOST_RANGES = 1 << 20
 _PROBE = 128
+_MOST_ASKED = 1 << 18
 _ROWS_AT_ONCE = 1 << 16
 _MOST_RULES = 8
 
@@ -117,8 +118,13 @@ def _rows(region: Region, edges: Ints) -> tuple[Ints, bool]:
     """The rows to look at, and whether these are all."""
     start, stop = int(edges[0]), int(edges[-1])
     generator = np.random.default_rng(20202)
-    probe = np.unique(generator.integers(start, stop, _PROBE))
+    is_asked = any(isinstance(leaf, Condition) for leaf in region.leaves())
+    if is_asked and stop - start > _MOST_ASKED:
+        raise TooLarge(f"a condition would be asked for rows of {stop - start:,} pairs")
+    probe = np.unique(generator.integers(start, stop, _PROBE // 16 if is_asked else _PROBE))
     each = max(1.0, len(region.runs(probe).starts) / len(probe))
+    if is_asked:  # of every key, whatever it answers
+        each = max(each, (stop - start) / 64)
     if each * (stop - start) <= _MOST_RANGES:
         return np.arange(start, stop, dtype=np.int64), True
     count = int(max(1, _MOST_RANGES / each // (len(edges) - 1)))
