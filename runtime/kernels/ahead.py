@@ -44,15 +44,18 @@ TILE = 128
 
 FLAGS = ("lists", "strided", "modifiers", "repair")
 
+OTHERS = ("statistics", "merge", "sum")
+"""Kernels that are not in the table: they only move numbers."""
+
 _SUBSET = {"dtypes": ("bfloat16",), "head_dims": (128,), "flags": (("lists",),)}
 _EVERY_FLAGS = ((), ("lists",), ("lists", "strided"), ("lists", "modifiers"), ("repair",))
 _TYPES = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}
-_OF_INPUT = ("q", "k", "v", "o", "do", "dq", "dk", "dv")
+_OF_INPUT = ("q", "k", "v", "o", "do", "dq", "dk", "dv", "result")
 _FLOATS = (
-    "lse", "stats", "partial_o", "partial_lse", "partial", "partial_dk", "partial_dv", "slopes",
-    "sinks",
+    "lse", "d_lse", "stats", "partial_o", "partial_lse", "partial", "partial_dk", "partial_dv",
+    "slopes", "sinks",
 )  # fmt: skip
-_INTS = ("flags", "records", "lists", "masks", "bands", "key_lengths")
+_INTS = ("flags", "records", "lists", "masks", "bands", "merges", "sources", "key_lengths")
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Compiled:
         limit = SHARED_LIMITS[variant.target]
         if self.shared_bytes > limit:
             found.append(f"{self.shared_bytes} bytes of shared memory, at most {limit}")
-        if not self.matrix and variant.dtype != "float32" and not variant.repairs:
+        multiplies = variant.pass_name in PASSES and not variant.repairs
+        if multiplies and not self.matrix and variant.dtype != "float32":
             found.append("no matrix instructions")
         return tuple(found)
 
@@ -110,7 +114,7 @@ def spill_budget(variant: Variant) -> int:
         *variant.flags
     }
     is_main = is_main and variant.target in ("sm_80", "sm_90")
-    return SPILL_BUDGETS[variant.pass_name] if is_main else SPILL_BUDGET_OTHERS
+    return SPILL_BUDGETS.get(variant.pass_name, 0) if is_main else SPILL_BUDGET_OTHERS
 
 
 def variants(targets: Sequence[str], *, everything: bool = False) -> Iterator[Variant]:
@@ -122,6 +126,8 @@ def variants(targets: Sequence[str], *, everything: bool = False) -> Iterator[Va
     head_dims = HEAD_DIMS if everything else _SUBSET["head_dims"]
     flags = _EVERY_FLAGS if everything else _SUBSET["flags"]
     for target in targets:
+        for name in OTHERS:
+            yield Variant(target, name, "bfloat16", 128, (), Configuration(32, 32, 4, 1))
         for dtype in dtypes:
             for head_dim in head_dims:
                 for pass_name in PASSES:
@@ -175,8 +181,13 @@ def compile_ahead(variant: Variant) -> Compiled:
 
 def _kernel(variant: Variant) -> tuple[Any, dict[str, Any]]:
     """The kernel of a variant, and its constants."""
-    from attnloom.runtime.kernels.backward import key_gradient_kernel, query_gradient_kernel
+    from attnloom.runtime.kernels.backward import (
+        key_gradient_kernel,
+        query_gradient_kernel,
+        statistics_kernel,
+    )
     from attnloom.runtime.kernels.forward import forward_kernel
+    from attnloom.runtime.kernels.merge import merge_outputs_kernel, merge_sums_kernel
     from attnloom.runtime.kernels.repair import (
         repair_forward_kernel,
         repair_key_gradient_kernel,
@@ -187,6 +198,9 @@ def _kernel(variant: Variant) -> tuple[Any, dict[str, Any]]:
         "forward": forward_kernel,
         "dq": query_gradient_kernel,
         "dkdv": key_gradient_kernel,
+        "statistics": statistics_kernel,
+        "merge": merge_outputs_kernel,
+        "sum": merge_sums_kernel,
     }
     slow: dict[str, Any] = {
         "forward": repair_forward_kernel,

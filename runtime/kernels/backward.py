@@ -11,7 +11,7 @@ import triton.language as tl
 from attnloom.runtime.kernels.tiles import (
     LOG2_E,
     apply_mask,
-    leave_flag,
+    leave_flags,
     load_rows,
     locate,
     offsets,
@@ -200,7 +200,7 @@ def query_gradient_kernel(
             HEAD_DIM, BLOCK_D, BLOCK_M, BLOCK_N, TILE_M, TILE_N, True, WITHIN, WIDE,
             PLAIN, SOFTCAP, ALIBI, KEY_LENGTHS, PRECISION,
         )  # fmt: skip
-    leave_flag(flags, acc)
+    leave_flags(flags, acc, BLOCK_M)
     acc = acc * scale
     slot = tl.load(record + 6)
     d = tl.arange(0, BLOCK_D)
@@ -363,7 +363,7 @@ def key_gradient_kernel(
                 PLAIN, SOFTCAP, ALIBI, KEY_LENGTHS, PRECISION,
             )  # fmt: skip
     # A sum of both is NaN if one of them is; and where it is for another reason, nothing is lost.
-    leave_flag(flags, acc_k + acc_v)
+    leave_flags(flags, acc_k + acc_v, BLOCK_M)
     acc_k = acc_k * scale
     slot = tl.load(record + 6)
     d = tl.arange(0, BLOCK_D)

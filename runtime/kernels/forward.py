@@ -7,7 +7,7 @@ from attnloom.runtime.kernels.tiles import (
     LN_2,
     LOG2_E,
     apply_mask,
-    leave_flag,
+    leave_flags,
     load_rows,
     locate,
     offsets,
@@ -185,7 +185,7 @@ def forward_kernel(
             HEAD_DIM, BLOCK_D, BLOCK_M, BLOCK_N, TILE_M, TILE_N, True, WITHIN, WIDE,
             PLAIN, SOFTCAP, ALIBI, KEY_LENGTHS, PRECISION,
         )  # fmt: skip
-    leave_flag(flags, acc)
+    leave_flags(flags, acc, BLOCK_M)
     slot = tl.load(record + 6)
     d = tl.arange(0, BLOCK_D)
     if slot >= 0:

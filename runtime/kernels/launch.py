@@ -264,7 +264,7 @@ def _launch(
 ) -> None:
     """Launch a kernel for so many records, and the one that repairs what it could not do."""
     grid = (count * (sizes.tile_rows // blocks.constants["BLOCK_M"]),)
-    flags = arguments[0].new_empty(grid, dtype=torch.int32)
+    flags = arguments[0].new_empty((count * sizes.tile_rows,), dtype=torch.int32)
     kernel[grid](flags, *arguments, **blocks.constants, **constants, **blocks.options)
     known = {**blocks.constants, **constants}
     own = {name: x for name, x in known.items() if name in repair.arg_names}

@@ -1,7 +1,7 @@
 """Rows whose result is NaN, again: one key at a time, so that what is not read has no effect.
 
 The fast kernels multiply weights of 0 with whatever a tile holds, and 0 times NaN or infinity is
-NaN. They leave a flag where their result holds one; programs without a flag end here at once. What
+NaN. They leave flags at rows whose result holds one; programs without flags end here at once. What
 is NaN by the definition stays NaN.
 """
 
@@ -66,7 +66,7 @@ def repair_forward_kernel(
 ):  # fmt: skip
     """The rows of one program of `forward_kernel`."""
     pid = tl.program_id(0)
-    if tl.load(flags + pid) != 0:
+    if tl.max(tl.load(flags + pid * BLOCK_M + tl.arange(0, BLOCK_M)), 0) != 0:
         SPLIT: tl.constexpr = TILE_M // BLOCK_M
         batch, head, replica, record = locate(
             pid // SPLIT, records, num_records, replicas, chunk, num_heads
@@ -148,7 +148,7 @@ def repair_query_gradient_kernel(
 ):  # fmt: skip
     """The rows of one program of `query_gradient_kernel`."""
     pid = tl.program_id(0)
-    if tl.load(flags + pid) != 0:
+    if tl.max(tl.load(flags + pid * BLOCK_M + tl.arange(0, BLOCK_M)), 0) != 0:
         SPLIT: tl.constexpr = TILE_M // BLOCK_M
         batch, head, replica, record = locate(
             pid // SPLIT, records, num_records, replicas, chunk, num_heads
@@ -226,7 +226,7 @@ def repair_key_gradient_kernel(
 ):  # fmt: skip
     """The rows of one program of `key_gradient_kernel`."""
     pid = tl.program_id(0)
-    if tl.load(flags + pid) != 0:
+    if tl.max(tl.load(flags + pid * BLOCK_M + tl.arange(0, BLOCK_M)), 0) != 0:
         SPLIT: tl.constexpr = TILE_M // BLOCK_M
         batch, head, replica, record = locate(
             pid // SPLIT, records, num_records, replicas, chunk, num_heads

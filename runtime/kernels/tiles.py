@@ -96,9 +96,10 @@ def apply_mask(scores, mask, first_row, first_column, masks, bands,
 
 
 @triton.jit
-def leave_flag(flags, acc):
-    """Tell whether some number of a result is NaN; see `attnloom.runtime.kernels.repair`."""
-    tl.store(flags + tl.program_id(0), tl.max(tl.max((acc != acc).to(tl.int32), 1), 0))
+def leave_flags(flags, acc, BLOCK_M: tl.constexpr):
+    """Tell which rows of a result hold a NaN; see `attnloom.runtime.kernels.repair`."""
+    own = flags + tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    tl.store(own, tl.max((acc != acc).to(tl.int32), 1))
 
 
 @triton.jit
