@@ -1,6 +1,6 @@
 """Train small encoders on Python's own sources, with a question that needs a far token.
 
-Every sequence is a piece of source code, as bytes. A letter stands near its beginning, behind a
+Every sequence is a piece of source code, as bytes. A letter stands at its beginning, behind a
 mark, and is asked for in its second half; besides, bytes are masked here and there, to be guessed
 from what is around them. How many layers it takes from the letter to a question is known before:
 `Pattern.analyze` counts the hops. Four patterns are trained, each in a process of its own, so that
@@ -47,7 +47,8 @@ LETTERS = 16
 MARK, QUESTION, MASK = 256, 257, 258  # beside the bytes
 FIRST_LETTER = 259
 VOCABULARY = FIRST_LETTER + LETTERS
-PLACE = 2  # of the mark; the letter follows it
+PLACE, REPEATS = 2, 8  # of the mark; the letter follows it, so many times
+LETTER_PLACES = np.arange(PLACE + 1, PLACE + 1 + REPEATS)
 QUESTIONS_APART = 8
 
 
@@ -66,10 +67,10 @@ def batches(text: np.ndarray, batch: int, length: int, seed: int) -> Iterator[tu
         starts = rng.integers(0, len(text) - length, batch)
         truth = text[starts[:, None] + np.arange(length)].astype(np.int64)
         letters = FIRST_LETTER + rng.integers(0, LETTERS, batch)
-        truth[:, PLACE], truth[:, PLACE + 1] = MARK, letters
+        truth[:, PLACE], truth[:, LETTER_PLACES] = MARK, letters[:, None]
         truth[:, places - 1], truth[:, places] = QUESTION, letters[:, None]
         masked = rng.random(truth.shape) < 0.1
-        masked[:, [PLACE, PLACE + 1, *places, *(places - 1)]] = False
+        masked[:, [PLACE, *LETTER_PLACES, *places, *(places - 1)]] = False
         seen = np.where(masked, MASK, truth)
         seen[:, places] = MASK
         yield tuple(map(torch.from_numpy, (seen, truth, masked, letters)))
@@ -120,7 +121,8 @@ def train(name: str, length: int, steps: int, batch: int, seed: int) -> Iterator
 def hops(name: str, length: int) -> int | None:
     """How many layers it takes from the letter to the nearest question, by the analysis."""
     pattern = attnloom.parse(PATTERNS[name])
-    route = pattern.analyze(length, pair=(PLACE + 1, int(question_places(length)[0]))).route
+    pair = int(LETTER_PLACES[-1]), int(question_places(length)[0])
+    route = pattern.analyze(length, pair=pair).route
     return None if route is None else len(route.reads)
 
 
@@ -210,7 +212,7 @@ def main() -> None:
     except ImportError:
         console.print("no picture: `pip install matplotlib` draws one")
 
-    table = Table(title=f"{arguments.length} tokens, {LAYERS} layers, a letter at {PLACE + 1}")
+    table = Table(title=f"{arguments.length} tokens, {LAYERS} layers")
     for column in ("pattern", "hops", "predicted", "letters right", "text loss", "tokens/s", "MiB"):
         table.add_column(column, justify="left" if column == "pattern" else "right")
     for row in rows:
