@@ -134,7 +134,7 @@ def check_law(name: str, data: st.DataObject, most: int) -> None:
     assert_same(one, other, n, data.draw(inputs_of(one, n)), head=1, heads=2, layer=1, layers=2)
 
 
-@settings(max_examples=25, phases=[Phase.generate, Phase.shrink])
+@settings(max_examples=12, phases=[Phase.generate, Phase.shrink])
 @given(st.sampled_from(sorted(LAWS)), st.data())
 def test_laws_of_relations_hold(name: str, data: st.DataObject) -> None:
     check_law(name, data, 20)

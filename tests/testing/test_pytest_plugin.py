@@ -58,7 +58,7 @@ def test_without_the_plugin_nothing_is_collected(run_pytest: Run) -> None:
 
 def test_every_contract_is_a_test_and_failures_show_the_smallest_case(run_pytest: Run) -> None:
     files = {"patterns/good.attn": GOOD, "patterns/wrong.attn": WRONG}
-    done = run_pytest(*PLUGIN, "-v", "--attn-examples", "40", "patterns", files=files)
+    done = run_pytest(*PLUGIN, "-v", "--attn-examples", "20", "patterns", files=files)
     assert done.returncode == 1
     found = re.findall(r"^patterns/(\w+)\.attn::(.*?) (PASSED|FAILED)", done.stdout, re.MULTILINE)
     assert found == [
@@ -79,7 +79,7 @@ def test_every_contract_is_a_test_and_failures_show_the_smallest_case(run_pytest
 def test_settings_of_the_project_choose_folders_lengths_and_the_plugin(run_pytest: Run) -> None:
     files = {
         "pytest.ini": "[pytest]\naddopts = -p attnloom.testing.pytest_plugin\n"
-        "attn_paths = patterns\nattn_lengths = 3\n",
+        "attn_paths = patterns\nattn_lengths = 3\nattn_examples = 10\n",
         "patterns/wrong.attn": WRONG,
         "elsewhere/wrong.attn": WRONG,
     }

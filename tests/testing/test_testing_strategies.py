@@ -28,7 +28,7 @@ quiet = settings(
 )  # fmt: skip
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(testing.patterns(), st.integers(1, 40), st.data())
 def test_pattern_has_a_meaning_at_every_length(
     pattern: attnloom.Pattern, n: int, data: st.DataObject
@@ -37,7 +37,7 @@ def test_pattern_has_a_meaning_at_every_length(
     assert pattern.mask(n, inputs=inputs).sum() == pattern.reads(n, inputs=inputs)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(testing.patterns())
 def test_pattern_is_shown_as_the_call_that_makes_it(pattern: attnloom.Pattern) -> None:
     again = eval(repr(pattern), {"attnloom": attnloom})
@@ -45,7 +45,7 @@ def test_pattern_is_shown_as_the_call_that_makes_it(pattern: attnloom.Pattern) -
     assert testing.assert_equivalent(again, pattern).is_proved
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(testing.sources(least_n=12))
 def test_source_is_meant_for_the_sequences_that_were_asked_for(text: str) -> None:
     pattern = attnloom.parse(text)
@@ -92,7 +92,7 @@ def test_token_set_is_one_of_the_language(drawn: tuple[int, str]) -> None:
     assert (mask == mask[0]).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.sampled_from(attnloom.bundled()).map(attnloom.load), st.data())
 def test_binding_keeps_to_the_declared_ranges(
     pattern: attnloom.Pattern, data: st.DataObject

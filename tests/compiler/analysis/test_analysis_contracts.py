@@ -66,7 +66,7 @@ def loaded(program: Program) -> tuple[attnloom.Pattern, dict[tuple[int, int], or
     return pattern, masks
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(programs(20), st.sampled_from(sorted(NUMBERS)), st.sampled_from(sorted(SIGNS)), st.data())
 def test_number_of_each_head_is_compared_exactly(
     program: Program, metric: str, sign: str, data: st.DataObject
@@ -89,7 +89,7 @@ def test_number_of_each_head_is_compared_exactly(
         )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(programs(20), st.sampled_from(sorted(FACTS)))
 def test_property_of_each_head_is_as_in_its_mask(program: Program, name: str) -> None:
     note(repr(program))
@@ -101,7 +101,7 @@ def test_property_of_each_head_is_as_in_its_mask(program: Program, name: str) ->
         assert not holds[outcome.layer, outcome.head]  # type: ignore[index]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(programs(16), st.sampled_from(["hops", "coverage_layer", "unreachable", "connected"]))
 def test_flow_is_that_of_heads_together_and_layers_in_order(program: Program, name: str) -> None:
     note(repr(program))
