@@ -159,10 +159,10 @@ MUTANTS = [
         needs="triton",
     ),
     Mutant(
-        "a program of the Triton kernels that takes the next head",
+        "positions of a row of tiles in the Triton kernels counted from one",
         "runtime/kernels/tiles.py",
-        "head = within // per_chunk * chunk + within % chunk",
-        "head = within // per_chunk * chunk + (within + 1) % chunk",
+        "found = code + step * numbers",
+        "found = code + step * (numbers + 1)",
         (KERNELS,),
         needs="triton",
     ),
