@@ -151,12 +151,14 @@ class Reordered(Region):
 
     def _is_solid(self, size: int) -> Bools:
         """Which stretches of places have no empty one."""
-        filled = self.order.positions != NO_TOKEN
-        starts = np.arange(0, self.order.length, size)
-        solid = np.logical_and.reduceat(filled, starts)
-        if self.order.length % size:
-            solid[-1] = False
-        return solid
+        if size not in self._known_solid:
+            filled = self.order.positions != NO_TOKEN
+            starts = np.arange(0, self.order.length, size)
+            solid = np.logical_and.reduceat(filled, starts)
+            if self.order.length % size:
+                solid[-1] = False
+            self._known_solid[size] = solid
+        return self._known_solid[size]
 
     def classify(self, tiles: Tiles) -> Kinds:
         meets, covers = self._tests(tiles)
@@ -188,6 +190,14 @@ class Reordered(Region):
                 columns += [np.where(whole, cover, np.where(here, x, absent)) for x in parts]
         return np.stack(columns, axis=1)
 
+    @cached_property
+    def _known_shapes(self) -> dict[int, tuple[Ints, Ints]]:
+        return {}
+
+    @cached_property
+    def _known_solid(self) -> dict[int, Bools]:
+        return {}
+
     def _shapes(self, size: int) -> tuple[Ints, Ints]:
         """The digits of each stretch relative to its least ones, as a number for each pattern.
 
@@ -195,6 +205,11 @@ class Reordered(Region):
             The numbers, `(num_stretches,)`, and one more than the largest relative digit,
             `(num_digits,)`.
         """
+        if size not in self._known_shapes:
+            self._known_shapes[size] = self._find_shapes(size)
+        return self._known_shapes[size]
+
+    def _find_shapes(self, size: int) -> tuple[Ints, Ints]:
         low, high = self._extent(size)
         length = -(-self.order.length // size) * size
         relative = np.full((len(low), length), -1, dtype=np.int64)

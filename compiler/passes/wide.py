@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attnloom.compiler.alike import sortable
+from attnloom.compiler.alike import alike, sortable
 from attnloom.compiler.bits import Bytes, different, ranges
 from attnloom.compiler.regions import (
     FULL,
@@ -176,7 +176,8 @@ def _asked(
     tiles = Tiles(tokens[token], stretch * block + start, 1, block, start)
     kinds = region.classify(tiles)
     whole, unsure = np.flatnonzero(kinds == FULL), np.flatnonzero(kinds == MIXED)
-    bits = region.bits(tiles.select(unsure))[:, 0]
+    groups, first = alike(region.signature(tiles.select(unsure)))
+    bits = region.bits(tiles.select(unsure[first]))[groups, 0]
     some = bits.any(1)
     partial = unsure[some]
     return (token[whole], stretch[whole]), (token[partial], stretch[partial]), bits[some]
