@@ -38,7 +38,7 @@ from attnloom.nn import Encoder
 REACH = 8
 PATTERNS = {
     "local": f"pattern local {{ window(each_side={REACH}) }}",
-    "local + global": f"pattern with_global {{ window(each_side={REACH}); global(0) }}",
+    "local + global": f"pattern with_global {{ window(each_side={REACH}); global(first 4) }}",
     "local + memory": f"pattern with_memory {{ memory(4); window(each_side={REACH}) }}",
     "full": "pattern everything { full }",
 }
@@ -47,7 +47,7 @@ LETTERS = 16
 MARK, QUESTION, MASK = 256, 257, 258  # beside the bytes
 FIRST_LETTER = 259
 VOCABULARY = FIRST_LETTER + LETTERS
-PLACE, REPEATS = 2, 8  # of the mark; the letter follows it, so many times
+PLACE, REPEATS = 4, 8  # of the mark; the letter follows it, so many times
 LETTER_PLACES = np.arange(PLACE + 1, PLACE + 1 + REPEATS)
 QUESTIONS_APART = 8
 
