@@ -116,6 +116,8 @@ def test_interrupt_exits_130_without_a_traceback() -> None:
     code = (
         "import signal, attnloom.cli.checking as checking\n"
         "from attnloom.cli import main\n"
+        # Where tests run in the background, the signal may be ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "checking.load_pattern = lambda *_: signal.raise_signal(signal.SIGINT)\n"
         "main()"
     )
