@@ -49,7 +49,7 @@ def _row(base, position, exists, stride, stride_d, HEAD_DIM: tl.constexpr, BLOCK
     """One row of a matrix, in float32."""  # [BLOCK_D]
     d = tl.arange(0, BLOCK_D)
     pointers = base + position.to(tl.int64) * stride + d * stride_d
-    return tl.load(pointers, mask=exists & (d < HEAD_DIM), other=0.0).to(tl.float32)
+    return tl.load(pointers, mask=(exists & (d < HEAD_DIM)) != 0, other=0.0).to(tl.float32)
 
 
 @triton.jit
