@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def scale(rounds: int) -> list[dict[str, Any]]:
     for name, n, most in SCALE:
         report(f"{name} at {n:,}")
         pattern = attnloom.load(name)
-        took = seconds_of(lambda p=pattern, n=n: p.head_layouts(n), rounds)  # type: ignore[misc]
+        took = seconds_of(partial(pattern.head_layouts, n), rounds)
         head = head_of(pattern, n)
         forward, _ = halves(head)
         found.append(
@@ -185,13 +186,11 @@ def curve(rounds: int, longest: int, seconds: float) -> list[dict[str, Any]]:
         report(f"longformer at {n:,}, beside create_block_mask")
         row: dict[str, Any] = {"length": n}
         plan = pattern.compile(n)
-        row["attnloom"] = seconds_of(lambda n=n: pattern.head_layouts(n), rounds)  # type: ignore[misc]
+        row["attnloom"] = seconds_of(partial(pattern.head_layouts, n), rounds)
         for name, make in makers.items():
             if name not in going:
                 continue
-            one: Callable[[], BlockMask] = lambda n=n, make=make: make(  # type: ignore[misc] # noqa: E731
-                mask, None, None, n, n, device="cpu"
-            )
+            one = partial(make, mask, None, None, n, n, device="cpu")
             check(plan.to_flex().block_mask, one())
             row[name] = seconds_of(one, 3)
             if row[name]["median"] > seconds:
@@ -228,8 +227,8 @@ def replans(rounds: int) -> list[dict[str, Any]]:
         cuts = np.sort(chance.choice(n - 1, count - 1, replace=False)) + 1
         ids = np.searchsorted(cuts, np.arange(n), side="right")
         for name, pattern in (("causal", packed), ("window of 4,096", near)):
-            cases[f"{count} documents, {name}"] = lambda p=pattern, ids=ids: p.head_layouts(  # type: ignore[misc]
-                n, inputs={"doc": ids}
+            cases[f"{count} documents, {name}"] = partial(
+                pattern.head_layouts, n, inputs={"doc": ids}
             )
     found = []
     for name, case in cases.items():
