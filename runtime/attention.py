@@ -260,7 +260,8 @@ def _backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     if not len(query):
         d_sinks = query.new_zeros(0) if sinks is None else torch.zeros_like(sinks)
-        return (*(x.new_empty(x.shape) for x in (query, key, value)), d_sinks)  # type: ignore
+        d_query, d_key, d_value = (x.new_empty(x.shape) for x in (query, key, value))
+        return d_query, d_key, d_value, d_sinks
     modifiers = Modifiers(scale, softcap, alibi_slopes, sinks, key_lengths)
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         gradients = backends.load(backend).backward(
