@@ -272,11 +272,11 @@ def _call(node: typed.Call, names: _Names) -> Horizon:
         case "neighborhood" if node.primitive.in_grid:
             return Horizon()
         case "neighborhood":
-            step = max(1, number.get("dilation", 1))
-            most = step * (number["keys"] + 1)
+            step, group = (max(1, number.get(one, 1)) for one in ("dilation", "stride"))
+            most = step * (number["keys"] + group)
             if most > MOST_LENGTHS:
                 raise Unbounded(_words(node))
-            return Horizon.at(*range(most + 1), modulus=step)
+            return Horizon.at(*range(most + 1), modulus=step * group)
         case "offsets" if "distances" in arguments:
             listed = arguments["distances"]
             assert isinstance(listed, typed.NumberList)

@@ -353,6 +353,16 @@ CASES = [
     case("gna", {"width": 4, "taps": 4, "skip": 3}, lambda n: gna(n, 4, 4, 3)),
     case("gna", {"width": 6, "taps": 3, "skip": 1}, lambda n: neighborhood(n, (6,), (3, 3))),
     case(
+        "gna_3d",
+        {"height": 3, "width": 3, "frames": 2, "taps": 2, "skip_frames": 2, "skip": 1},
+        lambda n: gna_3d(n, 3, 3, (2, 2, 2), (2, 1, 1)),
+    ),
+    case(
+        "gna_3d",
+        {"height": 2, "width": 4, "frames": 3, "taps": 3, "skip_frames": 1, "skip": 2},
+        lambda n: gna_3d(n, 2, 4, (3, 3, 3), (1, 2, 2)),
+    ),
+    case(
         "sasa", {"width": 4, "reach": 1},
         lambda n: by_cells(n, (4,), lambda a, b: abs(a[0] - b[0]) <= 1 >= abs(a[1] - b[1])),
     ),
@@ -644,6 +654,16 @@ def gna(n: int, width: int, keys: int, skip: int) -> Mask:
         )
 
     return by_cells(n, (width,), reads)
+
+
+def gna_3d(n: int, height: int, width: int, keys: tuple[int, ...], skips: tuple[int, ...]) -> Mask:
+    sizes = (-(-n // (height * width)), height, width)
+
+    def reads(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+        axes = zip(a, b, sizes, keys, skips, strict=True)
+        return all(y in axis_keys(x, size, k, skip=skip) for x, y, size, k, skip in axes)
+
+    return by_cells(n, (height, width), reads)
 
 
 def halonet(n: int, width: int, size: int, halo: int) -> Mask:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from attnloom.compiler import typed
+from attnloom.compiler.primitives.cells import AXES
 
 Chooser = Callable[[typed.Choice], Iterable[typed.Body | None]]
 """The branch of a `when` that holds, or both where that is not known."""
@@ -106,7 +108,7 @@ class _Walk:
             case typed.Combined(operator="|", parts=parts):
                 return [term for part in parts for term in self.relation(part)]
             case typed.Combined(operator="&", parts=parts):
-                return _cheaper([self.relation(part) for part in parts])
+                return _cheaper([*self._axes(parts), *(self.relation(part) for part in parts)])
             case typed.Combined(parts=(first, *_)) | typed.Transposed(part=first):
                 return self.relation(first)
             case typed.InBlocks(block_size=size, body=body):
@@ -153,6 +155,8 @@ class _Walk:
                 return [Term(1, (f"longest({_plain(given['segments'])})",))]
             case "links":
                 return [Term(0, (f"count({_plain(given['lists'])})",))]
+            case "neighborhood" if self.extents and len(numbers) == 1:
+                return self._axes([call])[0]
             case "row" if self.extents:
                 return [Term(1, _symbols(self.extents[-1]))]
             case "column" if self.extents:
@@ -165,6 +169,23 @@ class _Walk:
                 term = term.times(*self._factors(given["reach"]) * (len(self.extents) - 1))
             return [term]
         return [Term(2)]
+
+    def _axes(self, parts: Iterable[typed.Node]) -> list[list[Term]]:
+        """What neighbourhoods on one axis each leave together: their keys, and the other axes."""
+        axes = AXES[-len(self.extents) :] if self.extents else ()
+        keys: dict[str, typed.Node] = {}
+        for part in parts:
+            if isinstance(part, typed.Call) and part.primitive.name == "neighborhood":
+                on = [name for name in axes if name in part.arguments]
+                if len(on) == 1:
+                    keys[on[0]] = part.arguments[on[0]]
+        if not keys:
+            return []
+        factors = [
+            self._factors(keys[name]) if name in keys else _symbols(extent)
+            for name, extent in zip(axes, self.extents, strict=True)
+        ]
+        return [[Term(1, tuple(chain.from_iterable(factors)))]]
 
     def _count(self, tokens: typed.Node) -> Term:
         """How many tokens a set has."""

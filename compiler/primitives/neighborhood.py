@@ -1,9 +1,6 @@
 """`neighborhood`: NATTEN's window, which every query has in full, shifted inwards at the ends.
 
-The rule is that of NATTEN (Hassani et al. 2023, arXiv:2204.07143; dilation: Hassani & Shi 2022,
-arXiv:2209.15001): within the residue class `i % d`, whose members are numbered `q = i // d`, query
-`q` reads the `k` members around `centre = clamp(q, k // 2, count - 1 - (k - 1) // 2)`, that is
-`centre - k // 2 .. centre + (k - 1) // 2`, both inclusive.
+What it is on one axis is said in `axis.py`; on several axes it is that on each of them.
 """
 
 from __future__ import annotations
@@ -13,22 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from attnloom.compiler.limits import MAX_PIECES, TooLarge
+from attnloom.compiler.primitives.axis import AxisWindow
 from attnloom.compiler.primitives.base import (
+    BadArgument,
     Bools,
     Context,
     Form,
     Kind,
     Primitive,
+    flag,
     number,
     of_kind,
 )
-from attnloom.compiler.primitives.cells import AxisBox, axes_of, coordinates, grid_region, in_grid
+from attnloom.compiler.primitives.cells import AXES, axes_of, coordinates, grid_region, in_grid
 from attnloom.compiler.regions import Boxes, Region
 from attnloom.compiler.runs import Ints
 from attnloom.compiler.zones import Bounds, Zones
+
+_OPTIONS = ("dilation", "stride", "causal")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,49 +38,66 @@ class Neighborhood(Primitive):
     name = "neighborhood"
     forms = (
         Form(
-            "neighborhood(keys=k, dilation=d)",
-            "exactly k keys for every row, shifted inwards at the ends", ("keys",), ("dilation",),
+            "neighborhood(keys=k)",
+            "exactly k keys for every row, shifted inwards at the ends", ("keys",), _OPTIONS,
         ),
     )  # fmt: skip
 
     keys: int = number(least=1)
     dilation: int = number(least=1, default=1)
+    stride: int = number(least=1, default=1)
+    causal: bool = flag(default=False)
+
+    def check(self) -> None:
+        _check_stride(self.stride, self.keys, "keys")
+
+    def _window(self, length: int) -> AxisWindow:
+        return AxisWindow(
+            extent=length, keys=self.keys, dilation=self.dilation, stride=self.stride,
+            causal=self.causal,
+        )  # fmt: skip
 
     def allows(self, i: Ints, j: Ints, length: int) -> Bools:
-        return nearest(i, j, self.keys, self.dilation, length)
+        return self._window(length).allows(i, j)
 
     def region(self, length: int) -> Region:
         found = Zones.empty(0, length)
-        for places, zones in _axis_boxes(self.keys, min(self.dilation, length), length):
+        for places, zones in self._window(length).boxes(is_outermost=True):
             found = found | Zones.digits(0, length, places, zones)
         return Boxes(found)
 
     def describe(self, length: int) -> str:
-        steps = f" in steps of {self.dilation}" if self.dilation > 1 else ""
-        return f"the nearest {self.keys} keys{steps}, also at the ends"
+        if self.causal:
+            return f"the last {self.keys} keys{_moving(self)}"
+        return f"the nearest {self.keys} keys{_moving(self)}, also at the ends"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GridNeighborhood(Primitive):
-    """The nearest cells on every axis of a grid, as many at the borders."""
+    """The nearest cells on every axis of a grid, or on one of them; as many at the borders."""
 
     name = "neighborhood"
     in_grid = True
     forms = (
         Form(
-            "neighborhood(kh, kw, dilation=d)", "NATTEN's window on each axis of the grid",
-            ("rows", "columns"), ("dilation",), positional=2,
+            "neighborhood(kh, kw)", "NATTEN's window on each axis of the grid",
+            ("rows", "columns"), _OPTIONS, positional=2,
         ),
         Form(
-            "neighborhood(kt, kh, kw, dilation=d)", "the same in a grid of three axes",
-            ("frames", "rows", "columns"), ("dilation",), positional=3,
+            "neighborhood(kt, kh, kw)", "the same in a grid of three axes",
+            ("frames", "rows", "columns"), _OPTIONS, positional=3,
         ),
+        Form("neighborhood(columns=k)", "on this axis alone; all rows", ("columns",), _OPTIONS),
+        Form("neighborhood(rows=k)", "on this axis alone; all columns", ("rows",), _OPTIONS),
+        Form("neighborhood(frames=k)", "on this axis alone", ("frames",), _OPTIONS),
     )  # fmt: skip
 
     frames: int | None = number(least=1, default=None)
-    rows: int = number(least=1)
-    columns: int = number(least=1)
+    rows: int | None = number(least=1, default=None)
+    columns: int | None = number(least=1, default=None)
     dilation: int = number(least=1, default=1)
+    stride: int = number(least=1, default=1)
+    causal: bool = flag(default=False)
     shape: tuple[int, ...] = of_kind(Kind.CONTEXT)
 
     @classmethod
@@ -88,87 +105,73 @@ class GridNeighborhood(Primitive):
         return {"shape": context.shape}
 
     def check(self) -> None:
-        axes_of(self.shape, self.frames, self.rows, self.columns)
+        for name, keys in zip(AXES[-len(self.shape) :], self._sizes(), strict=True):
+            if keys is not None:
+                _check_stride(self.stride, keys, name)
+
+    def _sizes(self) -> list[int | None]:
+        """The keys on each axis; `None` where the axis is free."""
+        sizes = [self.frames, self.rows, self.columns]
+        if sum(size is not None for size in sizes) > 1:
+            return list(axes_of(self.shape, *sizes))
+        if self.frames is not None and len(self.shape) < len(AXES):
+            raise BadArgument(
+                "frames",
+                "a grid of 2 axes has no frames",
+                f"`rows={self.frames}`",
+                f"`columns={self.frames}`",
+                expected="rows or columns",
+            )
+        return sizes[-len(self.shape) :]
+
+    def _windows(self) -> list[AxisWindow | None]:
+        return [
+            None if keys is None else AxisWindow(
+                extent=extent, keys=keys, dilation=self.dilation, stride=self.stride,
+                causal=self.causal,
+            )
+            for keys, extent in zip(self._sizes(), self.shape, strict=True)
+        ]  # fmt: skip
 
     def allows(self, i: Ints, j: Ints, length: int) -> Bools:
         found = in_grid(i, self.shape) & in_grid(j, self.shape)
         queries, keys = coordinates(i, self.shape), coordinates(j, self.shape)
-        sizes = axes_of(self.shape, self.frames, self.rows, self.columns)
-        for q, k, size, extent in zip(queries, keys, sizes, self.shape, strict=True):
-            found = found & nearest(q, k, size, self.dilation, extent)
+        for window, query, key in zip(self._windows(), queries, keys, strict=True):
+            if window is not None:
+                found = found & window.allows(query, key)
         return found
 
     def region(self, length: int) -> Region:
-        sizes = axes_of(self.shape, self.frames, self.rows, self.columns)
-        choices = []
-        for axis, (size, extent) in enumerate(zip(sizes, self.shape, strict=True)):
-            dilation = min(self.dilation, extent)
-            boxes = _diagonals if axis and extent % dilation else _axis_boxes
-            choices.append(boxes(size, dilation, extent))
+        choices = [
+            [((1,), [Bounds()])] if window is None else window.boxes(is_outermost=axis == 0)
+            for axis, window in enumerate(self._windows())
+        ]
         if math.prod(map(len, choices)) > MAX_PIECES:
             raise TooLarge(f"the neighbourhoods fall into more than {MAX_PIECES:,} pieces")
         return grid_region(self.shape, choices, length)
 
     def describe(self, length: int) -> str:
-        sizes = axes_of(self.shape, self.frames, self.rows, self.columns)
-        steps = f" in steps of {self.dilation}" if self.dilation > 1 else ""
-        return f"the nearest {'x'.join(map(str, sizes))} cells{steps}, also at the borders"
+        named = zip(AXES[-len(self.shape) :], self._sizes(), strict=True)
+        axes = [(name, size) for name, size in named if size is not None]
+        cells = f"{'x'.join(str(size) for _, size in axes)} cells"
+        if len(axes) < len(self.shape):
+            cells = f"{axes[0][1]} {axes[0][0]}"
+        if self.causal:
+            return f"the last {cells}{_moving(self)}"
+        return f"the nearest {cells}{_moving(self)}, also at the borders"
 
 
-def nearest(i: Ints, j: Ints, keys: int, dilation: int, length: int) -> Bools:
-    """Whether `j` is among the nearest keys of `i`, on an axis of some length."""
-    q, residue = i // dilation, i % dilation
-    count = (length - residue + dilation - 1) // dilation
-    before, after = keys // 2, (keys - 1) // 2
-    centre = np.maximum(np.minimum(q, count - 1 - after), before)
-    distance = j // dilation - centre
-    return np.asarray((j % dilation == residue) & (-before <= distance) & (distance <= after))
+def _check_stride(stride: int, keys: int, name: str) -> None:
+    if stride > keys:
+        raise BadArgument(
+            "stride",
+            f"`stride` must be at most `{name}`, {keys}, or queries leave their window; "
+            f"got {stride}",
+            f"`stride={keys}`: as many queries share a window as it has keys",
+            expected=f"at most {keys}",
+        )
 
 
-def _axis_boxes(keys: int, dilation: int, length: int) -> list[AxisBox]:
-    """The neighbourhoods on an axis as boxes of the places `(1, dilation)`."""
-    if dilation == 1:
-        return [((1,), [zone]) for zone in _classes(keys, length)]
-    found: list[AxisBox] = []
-    count, longer = divmod(length, dilation)
-    # The first residue classes have one member more than the others.
-    for members, low, high in ((count + 1, 0, longer - 1), (count, longer, dilation - 1)):
-        if low > high or not members:
-            continue
-        residue = Bounds(i=(low, high), j=(low, high), d=(0, 0))
-        found += [((1, dilation), [residue, zone]) for zone in _classes(keys, members)]
-    return found
-
-
-def _classes(keys: int, count: int) -> list[Bounds]:
-    """The zones of a residue class with `count` members: the two ends, and between them a band."""
-    before, after = keys // 2, (keys - 1) // 2
-    if keys >= count:
-        return [Bounds(i=(0, count - 1), j=(0, count - 1))]
-    last = count - 1
-    return [
-        Bounds(i=(0, before), j=(0, keys - 1)),
-        Bounds(i=(before, last - after), j=(0, last), d=(-after, before)),
-        Bounds(i=(last - after, last), j=(count - keys, last)),
-    ]
-
-
-def _diagonals(keys: int, dilation: int, length: int) -> list[AxisBox]:
-    """The neighbourhoods on an axis as pieces of diagonals, where it has no digit for residues."""
-    if length * length > _MOST_CELLS:
-        raise TooLarge(f"a dilation of {dilation} on an axis of {length} cells")
-    axis = np.arange(length)
-    allowed = nearest(axis[:, None], axis, keys, dilation, length)
-    found: list[AxisBox] = []
-    for gap in range(1 - length, length):
-        rows = np.flatnonzero(np.diagonal(allowed, -gap)) + max(0, gap)
-        runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-        found += [
-            ((1,), [Bounds(i=(int(run[0]), int(run[-1])), d=(gap, gap))])
-            for run in runs
-            if len(run)
-        ]
-    return found
-
-
-_MOST_CELLS = 1 << 22
+def _moving(one: Neighborhood | GridNeighborhood) -> str:
+    steps = f" in steps of {one.dilation}" if one.dilation > 1 else ""
+    return f"{steps}, shared by {one.stride} in a row" if one.stride > 1 else steps

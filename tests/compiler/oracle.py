@@ -531,20 +531,40 @@ def _window(given: Arguments) -> Pairs:
     )
 
 
-def neighbours(position: int, size: int, keys: int, dilation: int) -> set[int]:
+@dataclass(frozen=True)
+class Neighbours:
     """NATTEN's window on one axis: `keys` of the residue class, shifted inwards at the ends."""
-    residue = position % dilation
-    length = len(range(residue, size, dilation))
-    if length < keys:
-        return set(range(residue, size, dilation))
-    low, high = keys // 2, keys // 2 - 1 + keys % 2
-    centre = min(max(position // dilation, low), length - 1 - high)
-    return {residue + dilation * place for place in range(centre - low, centre + high + 1)}
+
+    dilation: int
+    stride: int
+    causal: bool
+
+    @classmethod
+    def of(cls, given: Arguments, *keys: int) -> Neighbours:
+        found = cls(
+            given.number("dilation", 1), given.number("stride", 1), given.flag("causal", False)
+        )
+        if found.stride > min(keys):
+            raise Meaningless(f"strides of {found.stride}")
+        return found
+
+    def __call__(self, position: int, size: int, keys: int) -> set[int]:
+        own = list(range(position % self.dilation, size, self.dilation))
+        place = own.index(position)
+        group = list(range(len(own)))[place // self.stride * self.stride :][: self.stride]
+        if self.causal:
+            start = group[0] + self.stride - keys
+            start = max(0, min(start, len(own) - keys))
+            return set(own[start : place + 1])
+        leader = group[min(self.stride // 2, len(group) - 1)]
+        start = max(0, min(leader - keys // 2, len(own) - keys))
+        return set(own[start : start + keys])
 
 
 def _neighborhood(given: Arguments) -> Pairs:
-    n, keys, dilation = given.view.n, given.number("keys"), given.number("dilation", 1)
-    return {(i, j) for i in range(n) for j in neighbours(i, n, keys, dilation)}
+    n, keys = given.view.n, given.number("keys")
+    neighbours = Neighbours.of(given, keys)
+    return {(i, j) for i in range(n) for j in neighbours(i, n, keys)}
 
 
 def _global(given: Arguments) -> Pairs:
@@ -721,15 +741,19 @@ def _tile(given: Arguments) -> Pairs:
 
 
 def _cell_neighborhood(given: Arguments) -> Pairs:
-    keys, dilation, shape = given.in_order(), given.number("dilation", 1), given.view.grid
-    if min(keys) < 1:
+    shape = given.view.grid
+    keys = dict(enumerate(given.in_order()))
+    for axis, name in zip(range(-1, -4, -1), ("columns", "rows", "frames"), strict=True):
+        if given.has(name):
+            keys = {axis: given.number(name)}
+            if len(shape) + axis < 0:
+                raise Meaningless(f"{name} in a grid of {shape}")
+    if min(keys.values()) < 1:
         raise Meaningless(f"neighborhood({keys})")
+    neighbours = Neighbours.of(given, *keys.values())
     return of_cells(
         given,
-        lambda a, b: all(
-            y in neighbours(x, size, k, dilation)
-            for x, y, size, k in zip(a, b, shape, keys, strict=True)
-        ),
+        lambda a, b: all(b[at] in neighbours(a[at], shape[at], k) for at, k in keys.items()),
     )
 
 

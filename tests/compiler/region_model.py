@@ -150,7 +150,8 @@ def calls(draw: st.DrawFn, n: int) -> Primitive:
     options = [name for name in form.options if draw(st.booleans())]
     shape = None
     if kind.in_grid:
-        axes = 3 if "frames" in form.names else 2
+        least = 3 if "frames" in form.names else 2
+        axes = draw(st.integers(least, 3)) if len(form.names) < 2 else least
         shape = tuple(draw(st.lists(st.integers(1, 6), min_size=axes, max_size=axes)))
     arguments = kind.arguments()
     values: dict[str, Any] = {}
@@ -185,11 +186,14 @@ def calls(draw: st.DrawFn, n: int) -> Primitive:
     try:
         return kind.of(values, context)
     except BadArgument:
-        # An even width or an odd degree: one more mends it.
+        # An even width or an odd degree: one more mends it. A stride must stay within the window.
         mended = {
             name: value + 1 if name in ("width", "degree") else value
             for name, value in values.items()
         }
+        if "stride" in mended:
+            axes = ("keys", "frames", "rows", "columns")
+            mended["stride"] = min(values[name] for name in axes if name in values)
         return kind.of(mended, context)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from region_model import (
     check_blocks,
     check_region,
     dense_of,
+    dense_of_runs,
     region_of,
     shown,
 )
@@ -64,6 +66,33 @@ def test_regions_join_as_sets_do(data: st.DataObject) -> None:
     check_blocks(region, dense, 3, 3 * n - 1)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_neighborhoods_of_many_groups_are_their_definition(data: st.DataObject) -> None:
+    """So many that their boxes are made of digits, on one axis or on the inner one of two."""
+    stride = data.draw(st.integers(1, 4))
+    keys = data.draw(st.integers(stride, 3 * stride + 2))
+    options = {
+        "stride": stride,
+        "dilation": data.draw(st.integers(1, 2)),
+        "causal": data.draw(st.booleans()),
+    }
+    extent = stride * data.draw(st.integers(30, 60))
+    one_axis, of_cells = primitives()["neighborhood"]
+    rows = data.draw(st.integers(0, 2))
+    if rows:
+        primitive = of_cells.of({"columns": keys, **options}, context(extent, (rows, extent)))
+        n = rows * extent
+    else:
+        n = extent + data.draw(st.integers(0, 3))
+        primitive = one_axis.of({"keys": keys, **options}, context(n))
+    note(shown(primitive))
+    wanted, region = dense_of(primitive, n), region_of(primitive, n)
+    assert np.array_equal(region.contains(np.arange(n)[:, None], np.arange(n)), wanted)
+    assert np.array_equal(dense_of_runs(region, n), wanted)
+    assert region.zones(0, n).count() == wanted.sum()
+
+
 @pytest.mark.slow
 @settings(max_examples=4000, deadline=None)
 @given(st.data())
@@ -81,11 +110,11 @@ def ring_steps(n: int, left: int, right: int, dilation: int) -> set[int]:
     return {step * dilation % n for step in range(-right, left + 1)}
 
 
-def natten(i: int, n: int, keys: int, dilation: int) -> set[int]:
+def natten(i: int, n: int, keys: int, dilation: int, stride: int = 1) -> set[int]:
     members = list(range(i % dilation, n, dilation))
     if len(members) <= keys:
         return set(members)
-    first = members.index(i) - keys // 2
+    first = members.index(i) // stride * stride + stride // 2 - keys // 2
     first = min(max(first, 0), len(members) - keys)
     return set(members[first : first + keys])
 
@@ -127,6 +156,23 @@ TABLE: list[tuple[str, dict[str, Any], Rule]] = [
         "neighborhood",
         {"keys": 3, "dilation": 2},
         lambda i, j, n: j in natten(i, n, 3, 2),
+    ),
+    ("neighborhood", {"keys": 3, "stride": 2}, lambda i, j, n: j in natten(i, n, 3, 1, 2)),
+    ("neighborhood", {"keys": 4, "stride": 4}, lambda i, j, n: j in natten(i, n, 4, 1, 4)),
+    (
+        "neighborhood",
+        {"keys": 5, "stride": 3, "dilation": 2},
+        lambda i, j, n: j in natten(i, n, 5, 2, 3),
+    ),
+    (
+        "neighborhood",
+        {"keys": 3, "dilation": 2, "causal": True},
+        lambda i, j, n: i - j in (0, 2, 4),
+    ),
+    (
+        "neighborhood",
+        {"keys": 4, "stride": 2, "causal": True},
+        lambda i, j, n: j <= i and min(i // 2 * 2 + 1, n - 1) - j < 4,
     ),
     ("stride", {"step": 3}, lambda i, j, n: (i - j) % 3 == 0),
     ("chunks", {"size": 4}, lambda i, j, n: i // 4 == j // 4),
@@ -189,6 +235,17 @@ GRID: list[tuple[str, dict[str, Any], Callable[[tuple[int, ...], tuple[int, ...]
         {"rows": 2, "columns": 2, "dilation": 2},
         lambda a, b: b[0] in natten(a[0], 4, 2, 2) and b[1] in natten(a[1], 5, 2, 2),
     ),
+    (
+        "neighborhood",
+        {"rows": 2, "columns": 3, "stride": 2},
+        lambda a, b: b[0] in natten(a[0], 4, 2, 1, 2) and b[1] in natten(a[1], 5, 3, 1, 2),
+    ),
+    ("neighborhood", {"rows": 3}, lambda a, b: b[0] in natten(a[0], 4, 3, 1)),
+    (
+        "neighborhood",
+        {"columns": 2, "causal": True},
+        lambda a, b: a[1] - b[1] in (0, 1),
+    ),
 ]
 
 
@@ -239,6 +296,7 @@ def context(n: int, shape: tuple[int, ...] | None = None) -> Context:
         ("stride", {"step": 0}, "step"),
         ("chunks", {"size": 0}, "size"),
         ("neighborhood", {"keys": 0}, "keys"),
+        ("neighborhood", {"keys": 3, "stride": 4}, "stride"),
         ("expander", {"degree": 3}, "degree"),
         ("random", {"links": -1}, "links"),
         ("random", {"links": 1, "seed": 1 << 64}, "seed"),

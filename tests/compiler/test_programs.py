@@ -358,6 +358,8 @@ EVERY_MARK = """
     full none self causal global broadcast collect stride chunks same links where transpose
     window(each_side) window(left) window(right) window(last) window(width) window(dilation)
     window(wrap) neighborhood(keys) neighborhood(dilation) neighborhood/2 neighborhood/3
+    neighborhood(stride) neighborhood(causal) neighborhood(columns) neighborhood(rows)
+    neighborhood(frames)
     random(links) random(seed) random(outside) random(per_head) random(per_layer)
     expander(degree) expander(seed) expander(per_head) expander(per_layer)
     offsets(base) offsets/1 near/1 near/2 near/3 row column tile/2 tile/3 tile(shift)

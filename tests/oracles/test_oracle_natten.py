@@ -6,6 +6,7 @@ NATTEN has no wheel without CUDA; without a GPU its source installs as plain Pyt
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,21 @@ import pytest
 import torch
 from oracle_helpers import Mask, mask_of, needed
 
+import attnloom
+
 NATTEN = "natten"
 
 
 def natten_mask(
-    shape: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], step: tuple[int, ...]
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    step: tuple[int, ...],
+    causal: tuple[bool, ...] | None = None,
 ) -> Mask:
     flex = needed("natten.backends.flex", NATTEN)
     found = flex.get_na_flex_mask(
-        "cpu", len(shape), shape, kernel, stride, step, (False,) * len(shape)
+        "cpu", len(shape), shape, kernel, stride, step, causal or (False,) * len(shape)
     )
     n = int(np.prod(shape))
     rows, keys = torch.arange(n)[:, None], torch.arange(n)[None, :]
@@ -83,3 +90,47 @@ def test_two_axes_in_strides(against: Any, height: int, width: int, taps: int) -
         theirs = natten_mask((height, width), (taps, taps), (skip, skip), (1, 1))
         ours = mask_of("gna", height * width, width=width, taps=taps, skip=skip)
         against(NATTEN).masks("2-D, strided", ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [
+        ((4, 6, 5), (3, 2, 2), (2, 1, 1)),
+        ((5, 4, 4), (2, 3, 3), (1, 2, 2)),
+        ((6, 5, 7), (4, 4, 4), (4, 3, 3)),
+    ],
+)
+def test_three_axes_in_strides(
+    against: Any,
+    shape: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+) -> None:
+    theirs = natten_mask(shape, kernel, stride, (1, 1, 1))
+    ours = mask_of(
+        "gna_3d", int(np.prod(shape)), height=shape[1], width=shape[2], frames=kernel[0],
+        taps=kernel[1], skip_frames=stride[0], skip=stride[1],
+    )  # fmt: skip
+    against(NATTEN).masks("3-D, strided", ours, theirs)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_every_option_on_every_axis(against: Any, axes: int) -> None:
+    """Drawn windows, each axis with a dilation, a stride and a direction of its own."""
+    draw = random.Random(axes)
+    names = ("frames", "rows", "columns")[-axes:] if axes > 1 else ("keys",)
+    for _ in range(100):
+        shape = tuple(draw.randint(2, {1: 40, 2: 10, 3: 6}[axes]) for _ in range(axes))
+        step = tuple(draw.randint(1, size // 2) for size in shape)
+        kernel = tuple(draw.randint(2, size // d) for size, d in zip(shape, step, strict=True))
+        stride = tuple(draw.randint(1, k) for k in kernel)
+        causal = tuple(draw.random() < 0.4 for _ in shape)
+        body = " & ".join(
+            f"neighborhood({name}={k}, dilation={d}, stride={s}, causal={str(c).lower()})"
+            for name, k, d, s, c in zip(names, kernel, step, stride, causal, strict=True)
+        )
+        if axes > 1:
+            body = f"grid({', '.join(map(str, shape))}) {{ {body} }}"
+        ours = attnloom.parse(f"pattern p {{ {body} }}").mask(int(np.prod(shape)))
+        theirs = natten_mask(shape, kernel, stride, step, causal)
+        against(NATTEN).masks(f"{axes}-D, every option on its own axis", ours, theirs)

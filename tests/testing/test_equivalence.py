@@ -36,6 +36,8 @@ SAME = [
     ("grid(4, 5) { row }", "chunks(5) & where(i < 20 and j < 20)"),
     ("neighborhood(keys=3)",
      "window(each_side=1) | collect(0) & broadcast(first 3) | collect(-1) & broadcast(last 3)"),
+    ("neighborhood(keys=3, causal=true)", "window(last=3)"),
+    ("neighborhood(keys=2, stride=2)", "chunks(2) | collect(-1) & broadcast(last 2)"),
     ("offsets([0, 2])", "self | window(each_side=1, dilation=2)"),
     ("when n > 40 { full } else { full }", "full"),
     ("memory(2); window(last=3)", "memory(2); window(left=2, right=0)"),

@@ -73,6 +73,13 @@ MUTANTS = [
         ("tests/compiler/test_primitives.py",),
     ),
     Mutant(
+        "the boxes of a neighbourhood that moves in strides one position off",
+        "compiler/primitives/axis.py",
+        "yield Bounds(j=(0, rest)), (-end, -end)",
+        "yield Bounds(j=(0, rest + 1)), (-end, -end)",
+        ("tests/compiler/test_primitives.py",),
+    ),
+    Mutant(
         "a tile that lacks one pair taken for a full one",
         "compiler/tiling.py",
         "ids[sums == height * width] = FULL_MASK",

@@ -188,6 +188,11 @@ _SCENES = {
     "gna": _of(
         64, 4096, published={"width": 64, "taps": 20, "skip": 4}, width=8, taps=4, skip=2
     ),
+    "gna_3d": _of(
+        64, 4096,
+        published={"height": 16, "width": 16, "frames": 9, "taps": 8, "skip_frames": 8, "skip": 4},
+        height=4, width=4, frames=3, taps=3, skip_frames=2, skip=2,
+    ),
     "halonet": _of(64, _GRID, width=8, size=4, halo=1),
     "maxvit": _of(36, _GRID, layers=2, first=2, width=6, size=2),
     "nat": _of(64, _GRID, width=8, taps=3),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from attnloom.compiler.primitives.cells import AXES
 from attnloom.testing.numbers import NumberWriter
 from attnloom.testing.pieces import (
     ATOM,
@@ -248,13 +249,21 @@ class RelationWriter(NumberWriter):
     def neighborhood(self, place: Place) -> Piece:
         if place.grid:
             return self.of_cells(place)
-        given: list[tuple[str | None, Piece]] = [("keys", self.sized(place, 1, 9))]
+        return self.nearest(place, [("keys", self.sized(place, 1, 9))])
+
+    def nearest(self, place: Place, axes: list[tuple[str | None, Piece]]) -> Piece:
+        """A neighbourhood with so many keys on its axes."""
+        given = list(axes)
         if self.one_in(3):
             given.append(("dilation", self.sized(place, 1, 4)))
+        if self.one_in(3):
+            given.append(("stride", self.sized(place, 1, min(piece.low for _, piece in axes))))
+        if self.one_in(5):
+            given.append(("causal", Piece("true") if self.one_in(2) else self.flag(place)))
         return self.arguments("neighborhood", given)
 
     def of_cells(self, place: Place) -> Piece:
-        kind = self.pick(["near", "row", "column", "tile", "neighborhood", "near"])
+        kind = self.pick(["near", "row", "column", "tile", "neighborhood", "neighborhood"])
         axes: list[tuple[str | None, Piece]]
         if kind == "near":
             count = place.grid if self.one_in(2) else 1
@@ -266,7 +275,9 @@ class RelationWriter(NumberWriter):
         elif kind == "neighborhood":
             axes = [(None, self.sized(place, 1, 4)) for _ in range(place.grid)]
             if self.one_in(3):
-                axes.append(("dilation", self.sized(place, 1, 3)))
+                axes = [(self.pick(AXES[-place.grid :]), self.sized(place, 1, 5))]
+            found = self.nearest(place, axes)
+            return replace(found, needs=found.needs | Needs(grid=place.grid))
         else:
             return Piece(kind, ATOM, needs=Needs(grid=place.grid))
         found = self.arguments(kind, axes)
