@@ -6,18 +6,15 @@ A key is *live* as long as a later token may read it; a `Decoder` keeps the live
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import scaled_dot_product_attention
 
+from attnloom.runtime.key_store import KeyStore
 from attnloom.runtime.modifiers import Modifiers
 from attnloom.runtime.plan import Plan
-from attnloom.runtime.row_reader import Bools, Ints, Reads, RowReader, reads_ahead
-
-_ROWS_AT_ONCE = 128
+from attnloom.runtime.row_attention import attention_rows
+from attnloom.runtime.row_reader import Bools, HeadGroup, Ints, RowReader, reads_ahead
 
 
 def attention_step(
@@ -74,172 +71,55 @@ def attention_step(
         raise ValueError(
             f"the plan has {plan.query_len} positions, got a query at {int(positions.max())}"
         )
-    return attention_rows(
-        query, key, value, reader, np.maximum(positions, -1),
-        scale=scale, softcap=softcap, alibi_slopes=alibi_slopes, sinks=sinks,
-    )  # fmt: skip
-
-
-def attention_rows(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    reader: RowReader,
-    positions: Ints,
-    *,
-    slots: NDArray[np.integer[Any]] | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
-    alibi_slopes: torch.Tensor | None = None,
-    sinks: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Attention of any queries of a plan, over keys that stand anywhere.
-
-    Args:
-        query: `(batch, heads, count, head_dim)`.
-        key: `(batch, kv_heads, length, head_dim)`.
-        value: like `key`.
-        reader: of the plan.
-        positions: of the queries, `(batch or 1, count)`; one that is -1 reads nothing and gives 0.
-        slots: where each key stands, `(batch, keys)`, -1 where it is not; when not given, key `j`
-            stands at `j`.
-        scale: as in `attention`.
-        softcap: likewise.
-        alibi_slopes: likewise.
-        sinks: likewise.
-
-    Raises:
-        ValueError: a key that is read is missing.
-    """
-    factor = query.shape[3] ** -0.5 if scale is None else float(scale)
-    modifiers = Modifiers(factor, softcap or 0.0, alibi_slopes, sinks)
-    outputs = []
-    for start in range(0, query.shape[2], _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        reads = reader.reads(positions[:, some])
-        keys = np.maximum(reads.keys, 0)
-        if slots is None:
-            at = keys
-        elif len(keys) == 1:
-            at = slots[:1] if (slots == slots[0]).all() else slots
-            at = at[:, keys[0]]
-        else:
-            at = np.take_along_axis(slots, keys, 1)
-        missing = (reads.keys >= 0) & ((at < 0) | (at >= key.shape[2]))
-        if missing.any():
-            wanted = np.broadcast_to(reads.keys, missing.shape)[missing][0]
-            raise ValueError(f"key {wanted} is read, and not among the {key.shape[2]} given")
-        at = np.where(reads.keys < 0, 0, at).astype(np.int64)
-        found = _attend(query[:, :, some], key, value, at, reads, positions[:, some], modifiers)
-        outputs.append(found)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
-
-
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    at: Ints,
-    reads: Reads,
-    positions: Ints,
-    modifiers: Modifiers,
-) -> torch.Tensor:
-    """Attention over the keys that stand `at` some places, as far as they are read."""
-    key, value = _gathered(key, at), _gathered(value, at)
-    mask = torch.from_numpy(reads.allowed).to(key.device)
-    if not modifiers.is_plain or modifiers.sinks is not None:
-        distances = np.abs(positions[:, :, None] - reads.keys[:, None, :])
-        far = torch.from_numpy(distances).to(key.device)[:, None]
-        return _attend_modified(query, key, value, mask, far, modifiers)
-    # A row without keys gets any, and its result is dropped.
-    nothing = ~mask.any(-1, keepdim=True)
-    is_grouped = key.shape[1] != query.shape[1]
-    output = scaled_dot_product_attention(
-        query, key, value, mask | nothing, scale=modifiers.scale, enable_gqa=is_grouped
+    modifiers = Modifiers.of(
+        query, scale=scale, softcap=softcap, alibi_slopes=alibi_slopes, sinks=sinks
     )
-    return output.masked_fill(nothing, 0)
-
-
-def _attend_modified(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    far: torch.Tensor,
-    modifiers: Modifiers,
-) -> torch.Tensor:
-    """The same by hand, for scores that PyTorch's attention does not know.
-
-    Shapes:
-        far: how far each key is from each query, `(batch or 1, 1, count, keys)`
-    """
-    scale, softcap, slopes, sinks, _ = modifiers
-    exact = torch.float64 if query.dtype == torch.float64 else torch.float32
-    group = query.shape[1] // key.shape[1]
-    key, value = (x.to(exact).repeat_interleave(group, 1) for x in (key, value))
-    scores = query.to(exact) @ key.mT * scale
-    if softcap:
-        scores = softcap * torch.tanh(scores / softcap)
-    if slopes is not None:
-        scores = scores - slopes.to(exact)[:, None, None] * far
-    nothing = ~mask.any(-1, keepdim=True)
-    scores = scores.masked_fill(~mask & ~nothing, -torch.inf)
-    if sinks is not None:
-        sink = sinks.to(exact)[:, None, None].expand(*scores.shape[:3], 1)
-        scores = torch.cat([scores, sink], -1)
-        value = torch.cat([value, torch.zeros_like(value[:, :, :1])], 2)
-    output = torch.softmax(scores, -1) @ value
-    return output.masked_fill(nothing, 0).to(query.dtype)
-
-
-def _gathered(x: torch.Tensor, at: Ints) -> torch.Tensor:
-    """The keys or values at some places, `(batch or 1, count)`; consecutive ones are not copied."""
-    if len(at) == 1 and (np.diff(at[0]) == 1).all():
-        return x[:, :, int(at[0, 0]) : int(at[0, 0]) + at.shape[1]]
-    places = torch.from_numpy(at).to(x.device)
-    if len(at) == 1:
-        return x.index_select(2, places[0])
-    return x.gather(2, places[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+    return attention_rows(query, key, value, reader, np.maximum(positions, -1), modifiers)
 
 
 class Decoder:
     """The keys and values that the tokens to come may still read; no gradients go through it.
 
-    Each sequence of the batch has its own next position, so sequences may have been padded. There
-    are never more than `reader.most_live` keys of a sequence, whatever its length.
+    Each sequence of the batch has its own next position, so sequences may have been padded. Each
+    head of the keys keeps its own: in DuoAttention the streaming heads stay small, and those that
+    read everything grow. There are never more keys than the analysis says, `kv_cache`.
 
     >>> import attnloom
-    >>> plan = attnloom.load("streaming_llm", sinks=4, recent=60).compile(10_000, heads=2)
-    >>> decoder = plan.decoder()
+    >>> pattern = attnloom.load("duo_attention", dense=1, sinks=4, recent=60)
+    >>> decoder = pattern.compile(10_000, heads=2).decoder()
     >>> for _ in range(1000):
     ...     query, key, value = torch.randn(3, 1, 2, 1, 8)
     ...     output = decoder.step(query, key, value)
-    >>> decoder.keys.shape, decoder.num_kept.tolist(), decoder.position.tolist()
-    (torch.Size([1, 2, 64, 8]), [64], [1000])
+    >>> decoder.num_kept.tolist(), decoder.position.tolist()
+    ([[1000, 64]], [1000])
+
+    Args:
+        reader: of the plan.
+        undo: how many tokens `take_back` may take back; so many more keys are kept.
+
+    Raises:
+        ValueError: the plan is not causal.
 
     Shapes:
-        keys, values: `(batch, kv_heads, most_live, head_dim)`, in no order
         position: int64 `(batch,)`, how many real tokens each sequence has had
     """
 
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, reader: RowReader) -> None:
+    def __init__(self, reader: RowReader, *, undo: int = 0) -> None:
         if any(map(reads_ahead, reader.plan.layouts)):
             raise ValueError(
                 "plan must be causal to be decoded along, and some query reads a later key; "
                 "`only causal` in the pattern removes such"
             )
-        self.reader = reader
+        if undo < 0:
+            raise ValueError(f"undo must be at least 0, got {undo}")
+        self.reader, self.undo = reader, undo
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.keys = self.values = torch.empty(0)
         self.position: Ints = np.zeros(0, dtype=np.int64)
-        self._slots: NDArray[np.int32] = np.zeros((0, self.reader.plan.kv_len), dtype=np.int32)
-        self._free: list[list[int]] = []
+        self.groups: list[HeadGroup] = []
+        self.stores: list[KeyStore] = []
 
     @property
     def is_empty(self) -> bool:
@@ -248,8 +128,17 @@ class Decoder:
 
     @property
     def num_kept(self) -> Ints:
-        """How many keys of each sequence are kept, `(batch,)`."""
-        return np.array([self.reader.most_live - len(free) for free in self._free], dtype=np.int64)
+        """How many keys each head of the keys keeps of each sequence, `(batch, kv_heads)`."""
+        kv_heads = sum(len(group.kv_heads) for group in self.groups)
+        found = np.zeros((len(self.position), kv_heads), dtype=np.int64)
+        for group, store in zip(self.groups, self.stores, strict=True):
+            found[:, group.kv_heads] = store.num_kept[:, None]
+        return found
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all keys and values, and of the room that is left for more."""
+        return sum(store.num_bytes for store in self.stores)
 
     def step(
         self,
@@ -279,63 +168,80 @@ class Decoder:
         Raises:
             ValueError: the shapes do not fit, or a sequence grows longer than the plan.
         """
-        positions = self._positions(query, key, value, real)
-        options: dict[str, Any] = {
-            "scale": scale, "softcap": softcap, "alibi_slopes": alibi_slopes, "sinks": sinks,
-        }  # fmt: skip
-        if query.shape[2] == 1:
-            self._forget(positions.max(1) - 1)
-            self._keep(key, value, positions, np.zeros_like(self.position))
-            output = attention_rows(
-                query, self.keys, self.values, self.reader, positions,
-                slots=self._slots, **options,
-            )  # fmt: skip
-        else:
-            room = self.reader.most_live
-            slots = self._slots.copy()
-            for row, own in zip(slots, positions, strict=True):
-                row[own[own >= 0]] = room + np.flatnonzero(own >= 0)
-            keys, values = torch.cat([self.keys, key], 2), torch.cat([self.values, value], 2)
-            output = attention_rows(
-                query, keys, values, self.reader, positions, slots=slots, **options
+        _check_step(query, key, value, self.reader.plan)
+        if query.shape[2] != key.shape[2]:
+            raise ValueError(
+                f"key must have the {query.shape[2]} tokens of query, got {key.shape[2]}"
             )
-            self._append(key, value, positions)
+        positions = self._positions(key, value, real)
+        modifiers = Modifiers.of(
+            query, scale=scale, softcap=softcap, alibi_slopes=alibi_slopes, sinks=sinks
+        )
+        if len(self.stores) == 1:
+            output = self.stores[0].step(query, key, value, positions, modifiers, self.undo)
+        else:
+            output = torch.empty_like(query)
+            for group, store in zip(self.groups, self.stores, strict=True):
+                heads = torch.from_numpy(group.heads).to(query.device)
+                output[:, heads] = store.step(
+                    query[:, heads], group.pick(key), group.pick(value), positions,
+                    modifiers.of_heads(heads), self.undo,
+                )  # fmt: skip
         self.position = np.maximum(self.position, positions.max(1) + 1)
         return output
 
     def append(self, key: torch.Tensor, value: torch.Tensor, *, real: Bools | None = None) -> None:
         """Keep what is needed of new tokens, whose attention is worked out elsewhere."""
-        positions = self._positions(None, key, value, real)
-        self._append(key, value, positions)
+        positions = self._positions(key, value, real)
+        for group, store in zip(self.groups, self.stores, strict=True):
+            store.append(group.pick(key), group.pick(value), positions, self.undo)
         self.position = np.maximum(self.position, positions.max(1) + 1)
+
+    def take_back(self, count: int) -> None:
+        """Take back the last tokens of every sequence, as if they had not come.
+
+        Raises:
+            ValueError: keys that the tokens before them need have been forgotten.
+        """
+        if count < 0:
+            raise ValueError(f"count must be at least 0, got {count}")
+        since = self.position - count
+        if any((since < store.since).any() for store in self.stores):
+            raise ValueError(
+                f"{count} tokens cannot be taken back, for keys that were read before them have "
+                f"been forgotten; make the decoder with undo={count}"
+            )
+        for store in self.stores:
+            store.take_back(since)
+        self.position = since
+
+    def settle(self) -> None:
+        """Keep no longer what was only kept to take tokens back."""
+        for store in self.stores:
+            store.forget(self.position)
+            store.shrink()
 
     def select(self, elements: torch.Tensor | NDArray[np.int64]) -> None:
         """Keep some sequences, perhaps several times over, as beam search does."""
         if not len(self.position):
             return
-        chosen = torch.as_tensor(elements, device=self.keys.device)
-        self.keys, self.values = (x.index_select(0, chosen) for x in (self.keys, self.values))
-        numbers = chosen.cpu().numpy()
-        self.position, self._slots = self.position[numbers], self._slots[numbers]
-        self._free = [list(self._free[number]) for number in numbers.tolist()]
+        chosen = torch.as_tensor(elements)
+        self.position = self.position[chosen.cpu().numpy()]
+        for store in self.stores:
+            store.select(chosen.to(store.keys.device))
 
-    def _positions(
-        self, query: torch.Tensor | None, key: torch.Tensor, value: torch.Tensor, real: Bools | None
-    ) -> Ints:
-        """The positions of new tokens, -1 for padding, `(batch, count)`; makes room at first."""
+    def _positions(self, key: torch.Tensor, value: torch.Tensor, real: Bools | None) -> Ints:
+        """The positions of new tokens, -1 for padding, `(batch, count)`; makes stores at first."""
         plan = self.reader.plan
-        batch, kv_heads, count, head_dim = key.shape
-        if query is not None:
-            _check_step(query, key, value, plan)
-            if query.shape[2] != count:
-                raise ValueError(f"key must have the {query.shape[2]} tokens of query, got {count}")
+        batch, kv_heads, count, _ = key.shape
         if not len(self.position):
-            shape = (batch, kv_heads, self.reader.most_live, head_dim)
-            self.keys, self.values = key.new_zeros(shape), value.new_zeros(shape)
             self.position = np.zeros(batch, dtype=np.int64)
-            self._slots = np.full((batch, plan.kv_len), -1, dtype=np.int32)
-            self._free = [list(range(self.reader.most_live)) for _ in range(batch)]
-        wanted = (*self.keys.shape[:2], count, self.keys.shape[3])
+            self.groups = self.reader.groups(kv_heads)
+            self.stores = [
+                KeyStore(group.reader, group.pick(key), group.pick(value)) for group in self.groups
+            ]
+        before = len(self.position), sum(len(group.kv_heads) for group in self.groups)
+        wanted = (*before, count, self.stores[0].keys.shape[3])
         if tuple(key.shape) != wanted:
             raise ValueError(f"key must have shape {wanted} as before, got {tuple(key.shape)}")
         there = np.ones((batch, count), dtype=np.bool_) if real is None else real
@@ -345,39 +251,9 @@ class Decoder:
         if positions.max() >= plan.query_len:
             raise ValueError(
                 f"a sequence grows to {int(positions.max()) + 1} tokens, and the plan is for "
-                f"{plan.query_len}; compile it for more"
+                f"{plan.query_len}; compile it for more, or give a cache a larger max_length"
             )
         return positions
-
-    def _forget(self, last: Ints) -> None:
-        """Make room of the keys whose last reader is at most `last`, for each sequence."""
-        offsets, keys = self.reader.dying
-        for element, stop in enumerate(last.tolist()):
-            # What died before the token that came last was forgotten with it.
-            start = max(0, int(self.position[element]) - 1)
-            for dead in keys[offsets[start] : offsets[max(start, stop + 1)]]:
-                slot = int(self._slots[element, dead])
-                if slot >= 0:
-                    self._slots[element, dead] = -1
-                    self._free[element].append(slot)
-
-    def _append(self, key: torch.Tensor, value: torch.Tensor, positions: Ints) -> None:
-        """Forget what none after the new tokens reads, and keep the rest."""
-        last = positions.max(1)
-        self._forget(last)
-        self._keep(key, value, positions, last + 1)
-
-    def _keep(self, key: torch.Tensor, value: torch.Tensor, positions: Ints, needed: Ints) -> None:
-        """Put away the new keys that a query from `needed` on reads, for each sequence."""
-        last = self.reader.last_reader[np.maximum(positions, 0)]
-        kept = (positions >= 0) & (last >= np.maximum(positions, needed[:, None]))
-        element, number = np.nonzero(kept)
-        slots = np.array([self._free[one].pop() for one in element.tolist()], dtype=np.int64)
-        self._slots[element, positions[kept]] = slots
-        where = [torch.from_numpy(x).to(key.device) for x in (element, slots, number)]
-        with torch.no_grad():
-            self.keys[where[0], :, where[1]] = key.detach()[where[0], :, where[2]]
-            self.values[where[0], :, where[1]] = value.detach()[where[0], :, where[2]]
 
 
 def _check_step(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,28 @@ class Modifiers(NamedTuple):
     alibi_slopes: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
     key_lengths: torch.Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        query: torch.Tensor,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+        alibi_slopes: torch.Tensor | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> Modifiers:
+        """From the arguments of `attention`, for queries `(batch, heads, length, head_dim)`."""
+        factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+        return cls(factor, 0.0 if softcap is None else float(softcap), alibi_slopes, sinks)
+
+    def of_heads(self, heads: torch.Tensor) -> Modifiers:
+        """The same for some of the heads."""
+        slopes, sinks = (
+            None if x is None else x.index_select(0, heads.to(x.device))
+            for x in (self.alibi_slopes, self.sinks)
+        )
+        return self._replace(alibi_slopes=slopes, sinks=sinks)
 
     @property
     def is_plain(self) -> bool:

@@ -190,8 +190,11 @@ class Plan:
 
         return plan_from_block_mask(block_mask, heads)
 
-    def decoder(self) -> Decoder:
+    def decoder(self, *, undo: int = 0) -> Decoder:
         """A decoder for sequences that grow token by token, up to the length of this plan.
+
+        Args:
+            undo: how many tokens its `take_back` may take back; so many more keys are kept.
 
         Raises:
             ValueError: the plan is not causal.
@@ -199,7 +202,7 @@ class Plan:
         from attnloom.runtime.decoding import Decoder
         from attnloom.runtime.row_reader import RowReader
 
-        return Decoder(RowReader(self))
+        return Decoder(RowReader(self), undo=undo)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plan:
         return self  # immutable, so a copied model may share it

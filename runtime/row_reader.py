@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attnloom.compiler.parts import HeadLayout
@@ -43,10 +46,12 @@ class RowReader:
     ([[0, 6, 7]], 3)
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, heads: Ints | None = None) -> None:
         self.plan = plan
-        self._choice = plan.layout_of_head.cpu().numpy()
+        choice = plan.layout_of_head.cpu().numpy()
+        self._choice = choice if heads is None else choice[:, heads]
         self._known: OrderedDict[bytes, Reads] = OrderedDict()
+        self._groups: dict[int, list[HeadGroup]] = {}
 
     def reads(self, positions: Ints) -> Reads:
         """The reads of queries `(batch or 1, count)`; a position that is -1 reads nothing."""
@@ -87,13 +92,32 @@ class RowReader:
                 allowed[element, head, number, np.searchsorted(unions[element], key)] = True
         return Reads(keys, allowed)
 
+    def groups(self, kv_heads: int) -> list[HeadGroup]:
+        """The heads of the keys, those together whose keys are read equally long."""
+        if kv_heads not in self._groups:
+            self._groups[kv_heads] = list(self._make_groups(kv_heads))
+        return self._groups[kv_heads]
+
+    def _make_groups(self, kv_heads: int) -> Iterator[HeadGroup]:
+        num_heads = self._choice.shape[1]
+        readers = np.arange(num_heads).reshape(kv_heads, -1)
+        together: dict[bytes, list[int]] = {}
+        known: dict[bytes, bytes] = {}
+        for kv_head, heads in enumerate(readers):
+            layouts = np.unique(self._choice[:, heads])
+            name = layouts.tobytes()
+            if name not in known:
+                known[name] = _last_of(self.plan, layouts).tobytes()
+            together.setdefault(known[name], []).append(kv_head)
+        for members in together.values():
+            heads = readers[members].reshape(-1)
+            reader = self if len(together) == 1 else RowReader(self.plan, heads)
+            yield HeadGroup(np.array(members), heads, reader)
+
     @cached_property
     def last_reader(self) -> Ints:
         """The last query that reads each key in any head, -1 for none: `(kv_len,)`."""
-        found = np.full(self.plan.kv_len, -1, dtype=np.int64)
-        for layout in self.plan.layouts:
-            np.maximum(found, last_readers(layout), out=found)
-        return found
+        return _last_of(self.plan, np.unique(self._choice))
 
     @cached_property
     def most_live(self) -> int:
@@ -110,6 +134,29 @@ class RowReader:
         order = np.argsort(self.last_reader, kind="stable")
         steps = np.arange(self.plan.query_len + 1)
         return np.searchsorted(self.last_reader[order], steps), order
+
+
+@dataclass(frozen=True)
+class HeadGroup:
+    """Some heads of the keys, the query heads that read them, and a reader of these."""
+
+    kv_heads: Ints
+    heads: Ints
+    reader: RowReader
+
+    def pick(self, x: torch.Tensor) -> torch.Tensor:
+        """The heads of this group, of keys or values `(batch, kv_heads, length, head_dim)`."""
+        if len(self.kv_heads) == x.shape[1]:
+            return x
+        return x[:, torch.from_numpy(self.kv_heads).to(x.device)]
+
+
+def _last_of(plan: Plan, layouts: NDArray[np.integer[Any]]) -> Ints:
+    """The last query that reads each key in any of some layouts of a plan."""
+    found = np.full(plan.kv_len, -1, dtype=np.int64)
+    for layout in layouts.tolist():
+        np.maximum(found, last_readers(plan.layouts[layout]), out=found)
+    return found
 
 
 def last_readers(layout: HeadLayout) -> Ints:

@@ -53,8 +53,13 @@ def model_of(name: str, head: str, options: Mapping[str, Any], seed: int = 0) ->
     return model
 
 
-def use_eager(model: Any, pattern: attnloom.Pattern, **inputs: Any) -> None:
-    """Have a model run its own eager attention over the dense mask of each layer of a pattern."""
+def use_eager(
+    model: Any, pattern: attnloom.Pattern, slopes: torch.Tensor | None = None, **inputs: Any
+) -> None:
+    """Have a model run its own eager attention over the dense mask of each layer of a pattern.
+
+    With slopes, how far apart two real tokens are is taken off their score.
+    """
     import transformers
 
     def mask(attention_mask: Any = None, **given: Any) -> Any:
@@ -69,6 +74,10 @@ def use_eager(model: Any, pattern: attnloom.Pattern, **inputs: Any) -> None:
         allowed = dense(pattern, real, module.layer_idx, **inputs).to(query.device)
         # Finite in float32 as well, in which models work the softmax out.
         bias = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill(~allowed, -1e30)
+        if slopes is not None:
+            places = (real != 0).cumsum(1)
+            far = (places[:, None, :, None] - places[:, None, None]).abs()
+            bias = bias - slopes[:, None, None] * far
         eager = sys.modules[type(module).__module__].eager_attention_forward
         return eager(module, query, key, value, bias, **given)
 

@@ -11,6 +11,7 @@ import torch._dynamo.testing
 
 pytest.importorskip("transformers", reason="transformers is not installed; see docs/models.md")
 
+import transformers
 from integration_helpers import (
     COMMON,
     DECODER,
@@ -27,6 +28,7 @@ from integration_helpers import (
 
 import attnloom
 from attnloom.integrations.transformers import PatternCache, register, registration, use
+from attnloom.integrations.transformers.masks import mask_info
 
 BOTH_WAYS = {
     "longformer": attnloom.load("longformer", reach=3),
@@ -152,8 +154,6 @@ def greedy(model: Any, ids: torch.Tensor, mask: torch.Tensor, count: int) -> tor
 
 
 def cache_of(kind: str, model: Any, length: int) -> dict[str, Any]:
-    import transformers
-
     if kind == "pattern":
         return {"past_key_values": PatternCache(model, length)}
     if kind == "dynamic":
@@ -205,11 +205,90 @@ def test_cache_holds_as_many_keys_as_the_analysis_predicts() -> None:
     with torch.no_grad():
         for first in range(0, 200, 1):
             model(ids[:, first : first + 1], past_key_values=cache)
-            assert cache.num_kept == [min(first + 1, predicted.keys)] * LAYERS
-    assert cache.layers[0].decoder.keys.shape == (2, 2, predicted.keys, 8)
+            assert cache.num_kept == [[min(first + 1, predicted.keys)] * 2] * LAYERS
+    # Keys and values of two sequences and two heads, in float64.
+    assert cache.num_bytes == LAYERS * 2 * 2 * 2 * predicted.keys * 8 * 8
     assert cache.get_seq_length() == 200
     cache.reset()
-    assert cache.num_kept == [0] * LAYERS
+    assert cache.num_kept == [[]] * LAYERS
+    assert cache.num_bytes == 0
+
+
+@pytest.mark.slow
+def test_cache_stays_the_same_over_ten_thousand_steps() -> None:
+    model = model_of("Llama", "ForCausalLM", {**DECODER, "num_hidden_layers": 1})
+    use(model, attnloom.load("streaming_llm", sinks=2, recent=5))
+    cache = PatternCache(model, 10_000)
+    ids, sizes = words(1, 10_000), set()
+    with torch.no_grad():
+        for first in range(10_000):
+            model(ids[:, first : first + 1], past_key_values=cache)
+            sizes.add((cache.num_bytes, *cache.num_kept[0]))
+    assert max(sizes) == (2 * 2 * 7 * 8 * 8, 7, 7)
+    assert len(sizes) <= 7
+
+
+def test_streaming_heads_keep_few_keys_beside_heads_that_read_everything() -> None:
+    pattern = attnloom.load("duo_attention", dense=2, sinks=2, recent=5)
+    ours, eager = both(model_of("Llama", "ForCausalLM", DECODER), pattern)
+    mask = padding([20, 11], 20, "left")
+    ids = words(2, 20) * mask
+    cache = PatternCache(ours, 100)
+    with torch.no_grad():
+        wanted = greedy(eager, ids, mask, 40)
+        found = ours.generate(
+            ids, attention_mask=mask, max_new_tokens=40, min_new_tokens=40, do_sample=False,
+            past_key_values=cache,
+        )  # fmt: skip
+    assert torch.equal(found, wanted)
+    # Of the four heads that query, two read each head of the keys.
+    predicted = pattern.analyze(59, layers=1, heads=HEADS).cost.cache
+    assert predicted is not None
+    assert cache.num_kept == [[predicted.keys, 7]] * LAYERS == [[59, 7]] * LAYERS
+
+
+@pytest.mark.parametrize("kind", ["pattern", "dynamic"])
+@pytest.mark.parametrize("way", ["assistant", "lookup"])
+@pytest.mark.parametrize("name", ["sinks", "heads"])
+def test_assisted_generation_gives_the_same_tokens(name: str, way: str, kind: str) -> None:
+    patterns = {"sinks": CAUSAL["sinks"], "heads": attnloom.load("duo_attention", dense=2)}
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, patterns[name])
+    helper = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # it guesses right now and then
+        for weight in helper.parameters():
+            noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+            weight.add_(0.03 * noise)
+    ids = words(1, 16)
+    options = {"max_new_tokens": 50, "min_new_tokens": 50, "do_sample": False,
+               "attention_mask": torch.ones_like(ids)}  # fmt: skip
+    extra = {"assistant_model": helper} if way == "assistant" else {"prompt_lookup_num_tokens": 4}
+    wanted = model.generate(ids, use_cache=False, **options)
+    counts: list[int] = []
+    model.register_forward_hook(lambda _, __, found: counts.append(found.logits.shape[1]))
+    cache = cache_of(kind, model, 70)
+    assert torch.equal(model.generate(ids, **cache, **extra, **options), wanted)
+    assert max(counts) > 1  # several tokens in a step
+    if kind == "pattern" and name == "sinks":
+        # What the next token reads of those before it: the sinks and four more.
+        assert cache["past_key_values"].num_kept == [[6, 6]] * LAYERS
+
+
+def test_cache_goes_back_as_far_as_it_was_told_to_record() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    ids = words(2, 40)
+    with torch.no_grad():
+        whole = outputs(model, ids, None, use_cache=False)
+        cache = PatternCache(model, 40)
+        cache.activate_past_recording()
+        model(ids[:, :20], past_key_values=cache)
+        model(words(2, 8, seed=9), past_key_values=cache)
+        cache.crop(-8)
+        assert cache.get_seq_length() == 20
+        found = outputs(model, ids[:, 20:], None, past_key_values=cache)
+    torch.testing.assert_close(found, whole[:, 20:], atol=2e-5, rtol=2e-5)
 
 
 def test_prompt_may_come_in_pieces() -> None:
@@ -227,10 +306,13 @@ def test_prompt_may_come_in_pieces() -> None:
             torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=2e-5)
 
 
-def test_beam_search_reorders_the_cache() -> None:
+@pytest.mark.parametrize("lengths", [[10, 10], [10, 4]])
+@pytest.mark.parametrize("name", ["sinks", "layers and heads"])
+def test_beam_search_reorders_the_cache(name: str, lengths: list[int]) -> None:
     model = model_of("Llama", "ForCausalLM", DECODER)
-    use(model, CAUSAL["sinks"])
-    ids, mask = words(2, 10), torch.ones(2, 10, dtype=torch.long)
+    use(model, CAUSAL[name])
+    mask = padding(lengths, 10, "left")
+    ids = words(2, 10) * mask
     found = [
         model.generate(
             ids, attention_mask=mask, max_new_tokens=15, num_beams=3, do_sample=False,
@@ -239,6 +321,30 @@ def test_beam_search_reorders_the_cache() -> None:
         for kind in ("none", "pattern")
     ]  # fmt: skip
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("side", [None, "left", "right"])
+def test_slopes_of_alibi_can_be_given_to_the_model(side: str | None) -> None:
+    slopes = torch.tensor([0.5, 0.25, 0.125, 0.0625], dtype=torch.float64)
+    ours = model_of("Llama", "ForCausalLM", DECODER)
+    eager = copy.deepcopy(ours)
+    use(ours, CAUSAL["sinks"])
+    use_eager(eager, CAUSAL["sinks"], slopes)
+    ids = words(2, 30)
+    mask = None if side is None else padding([30, 11], 30, side)
+    real = torch.ones(2, 30, dtype=torch.bool) if mask is None else mask.bool()
+    wanted = outputs(eager, ids, mask, use_cache=False)
+    found = outputs(ours, ids, mask, use_cache=False, alibi_slopes=slopes)
+    torch.testing.assert_close(found[real], wanted[real], atol=2e-5, rtol=2e-5)
+    if side is None:
+        for kind in ("pattern", "dynamic"):
+            cache = cache_of(kind, ours, 30)["past_key_values"]
+            with torch.no_grad():
+                parts = [
+                    outputs(ours, ids[:, a:b], None, past_key_values=cache, alibi_slopes=slopes)
+                    for a, b in ((0, 12), (12, 13), (13, 14), (14, 30))
+                ]
+            torch.testing.assert_close(torch.cat(parts, 1), wanted, atol=2e-5, rtol=2e-5)
 
 
 def test_inputs_are_given_to_the_model() -> None:
@@ -365,8 +471,6 @@ def test_dropout_of_weights_is_refused() -> None:
 
 
 def test_models_with_attention_of_their_own_are_refused() -> None:
-    import transformers
-
     config = transformers.LongformerConfig(
         **{**COMMON, "attention_window": 8, "max_position_embeddings": 64}
     )
@@ -375,8 +479,6 @@ def test_models_with_attention_of_their_own_are_refused() -> None:
 
 
 def test_cross_attention_is_refused_and_the_encoder_is_served() -> None:
-    import transformers
-
     config = transformers.BartConfig(
         vocab_size=WORDS, d_model=32, encoder_layers=LAYERS, decoder_layers=1, dropout=0.0,
         encoder_attention_heads=HEADS, decoder_attention_heads=HEADS, encoder_ffn_dim=32,
@@ -402,6 +504,57 @@ def test_cache_refuses_to_grow_beyond_its_length_and_to_go_back() -> None:
     model(words(1, 20), past_key_values=cache)
     with pytest.raises(ValueError, match="a sequence grows to 21 tokens"):
         model(words(1, 1), past_key_values=cache)
-    with pytest.raises(NotImplementedError, match="cannot go back"):
+    with pytest.raises(ValueError, match=r"3 tokens cannot be taken back.*activate_past_recording"):
         cache.crop(-3)
-    assert not cache.is_croppable
+    with pytest.raises(ValueError, match="must be minus the number of tokens, got 3"):
+        cache.crop(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("GptOss", "has sinks.*as s_aux"), ("Gemma2", "has attn_logit_softcapping.*as softcap")],
+)
+def test_scores_of_a_model_that_does_not_hand_on_what_changes_them_are_refused(
+    name: str, what: str
+) -> None:
+    model = model_of(name, "ForCausalLM", DECODERS[name])
+    use(model, CAUSAL["sinks"])
+    attend = transformers.AttentionInterface._global_mapping["attnloom"]
+
+    def forgetful(*tensors: Any, s_aux: Any = None, softcap: Any = None, **given: Any) -> Any:
+        return attend(*tensors, **given)
+
+    transformers.AttentionInterface.register("attnloom_forgetful", forgetful)
+    transformers.AttentionMaskInterface.register("attnloom_forgetful", mask_info)
+    model(words(1, 20))
+    model.set_attn_implementation("attnloom_forgetful")
+    with pytest.raises(ValueError, match=what):
+        model(words(1, 20))
+
+
+@pytest.mark.parametrize("argument", ["alibi", "indices", "block_indices", "sinks"])
+def test_arguments_that_change_the_result_are_refused(argument: str) -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    with pytest.raises(ValueError, match=rf"\({argument}\), which is not supported"):
+        model(words(1, 20), **{argument: torch.zeros(4)})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "what"),
+    [
+        ("Bloom", {"hidden_size": 32, "n_layer": 1, "n_head": 4}, "adds the mask"),
+        ("Mpt", {"d_model": 32, "n_layers": 1, "n_heads": 4, "max_seq_len": 64}, "wants `mask.to`"),
+    ],
+)
+def test_models_with_alibi_and_attention_of_their_own_are_refused(
+    name: str, options: dict[str, Any], what: str
+) -> None:
+    make, config = getattr(transformers, f"{name}Model"), getattr(transformers, f"{name}Config")
+    model = make(config(vocab_size=WORDS, **options))
+    with pytest.raises(ValueError, match=f"{name}Model has attention of its own"):
+        use(model, CAUSAL["sinks"])
+    register(CAUSAL["sinks"])
+    model = make(config(vocab_size=WORDS, attn_implementation="attnloom", **options))
+    with pytest.raises((TypeError, AttributeError), match=f"attention of its own.*{what}"):
+        model(words(1, 20))

@@ -117,10 +117,10 @@ def test_any_causal_relation_can_be_decoded(data: st.DataObject) -> None:
             decoder.append(key[:, :, now], value[:, :, now])
         start = now.stop
         # Exactly those that are read from now on, and the last token's own reads while it is there.
-        union = dense | other
-        live = union[start:].any(0) if start < n else np.zeros(n, dtype=bool)
-        assert decoder.num_kept.min() >= live[:start].sum()
-        assert decoder.num_kept.max() <= union[start - 1 :].any(0)[:start].sum()
+        for head, mask in enumerate((dense, other)):
+            kept = decoder.num_kept[:, head]
+            assert (kept >= mask[start:, :start].any(0).sum()).all()
+            assert (kept <= mask[start - 1 :, :start].any(0).sum()).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -169,7 +169,7 @@ def test_decoder_keeps_as_many_keys_as_the_analysis_predicts(name: str) -> None:
     for t in range(N):
         now = slice(t, t + 1)
         decoder.step(query[:, :, now], key[:, :, now], value[:, :, now])
-        assert decoder.num_kept[0] == min(t + 1, cache.keys)
+        assert (decoder.num_kept == min(t + 1, cache.keys)).all()
 
 
 @pytest.mark.parametrize("name", ["sparse_transformer_strided", "logsparse", "llama4_chunked"])
@@ -184,15 +184,137 @@ def test_room_stays_the_same_over_ten_thousand_steps() -> None:
     decoder = plan.decoder()
     key = torch.randn(1, 1, 1, 16, generator=torch.Generator().manual_seed(0))
     decoder.step(key, key, key)
-    place = decoder.keys.data_ptr()
     for t in range(1, 10_000):
         output = decoder.step(key * (t % 7), key + t, key + t)
-    assert decoder.keys.data_ptr() == place
-    assert decoder.keys.shape == decoder.values.shape == (1, 1, 32, 16)
+        if t == 32:
+            place = decoder.stores[0].keys.data_ptr()
+    assert decoder.stores[0].keys.data_ptr() == place
+    assert decoder.num_bytes == 2 * 32 * 16 * 4  # keys and values of 32 tokens in float32
     seen = torch.tensor([0, *range(1, 4), *range(9972, 10_000)])
     past = (key + seen[:, None] * (seen[:, None] > 0))[0, 0]
     weights = (past @ (key * (9999 % 7))[0, 0, 0] * 0.25).softmax(0)
     torch.testing.assert_close(output[0, 0, 0], weights @ past)
+
+
+def dense_of_heads(pattern: attnloom.Pattern, n: int, kv_heads: int) -> Any:
+    """Who reads whom in any query head of each head of the keys, `(kv_heads, n, n)`."""
+    masks = np.stack([pattern.mask(n, head=head, heads=HEADS) for head in range(HEADS)])
+    return masks.reshape(kv_heads, -1, *masks.shape[1:]).any(1)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        attnloom.load("duo_attention", dense=1, sinks=2, recent=5),
+        attnloom.load("duo_attention", dense=2, sinks=2, recent=5),
+        attnloom.parse("pattern p { window(last=2 + 3 * head); only causal }"),
+        attnloom.parse(
+            """pattern p {
+                when head % 2 == 0 { window(last=4) } else { random(links=2, seed=3) | self }
+                only causal
+            }"""
+        ),
+        attnloom.parse(
+            "pattern p { when head == 3 { window(last=9) } else { none }; only causal }"
+        ),
+    ],
+    ids=["duo 1", "duo 2", "windows", "random", "one head alone"],
+)
+def test_each_head_keeps_what_it_needs(pattern: attnloom.Pattern, kv_heads: int) -> None:
+    n = 60
+    plan = pattern.compile(n, heads=HEADS, block=16)
+    query, key, value = tensors(n, kv_heads=kv_heads)
+    expected = whole(query, key, value, plan)
+    masks, decoder = dense_of_heads(pattern, n, kv_heads), plan.decoder()
+    most = np.zeros(kv_heads, dtype=int)
+    for t in range(n):
+        now = slice(t, t + 1)
+        output = decoder.step(query[:, :, now], key[:, :, now], value[:, :, now])
+        torch.testing.assert_close(output, expected[:, :, now])
+        live = masks[:, t:, : t + 1].any(1).sum(-1)
+        assert (decoder.num_kept == live).all()
+        most = np.maximum(most, live)
+    assert decoder.num_kept.shape == (2, kv_heads)
+    if kv_heads == HEADS:
+        cache = pattern.analyze(n, layers=1, heads=HEADS).cost.cache
+        assert cache is not None
+        assert most.max() == cache.keys
+
+
+def test_streaming_heads_take_constant_room_beside_heads_that_read_everything() -> None:
+    pattern = attnloom.load("duo_attention", dense=1, sinks=4, recent=12)
+    sizes = {}
+    for n in (256, 1024):
+        decoder = pattern.compile(2 * n, heads=HEADS).decoder()
+        query, key, value = tensors(n + 1, batch=1, kv_heads=4)
+        decoder.step(query[:, :, :n], key[:, :, :n], value[:, :, :n])
+        assert decoder.num_kept.tolist() == [[n, 15, 15, 15]]  # of which the next token makes 16
+        sizes[n] = [store.num_bytes for store in decoder.stores]
+    assert sizes[256] == [2 * 256 * DIM * 8, 2 * 3 * 16 * DIM * 8]
+    assert sizes[1024] == [2 * 1024 * DIM * 8, 2 * 3 * 16 * DIM * 8]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_tokens_that_were_taken_back_leave_no_trace(data: st.DataObject) -> None:
+    name = data.draw(
+        st.sampled_from(["streaming_llm", "per head", "memory", "decoder", "empty rows"])
+    )
+    n, undo = 50, data.draw(st.integers(0, 12))
+    plan = plan_for(name, n)
+    query, key, value = tensors(plan.query_len)
+    expected = whole(query, key, value, plan)
+    decoder, start = plan.decoder(undo=undo), 0
+    for _ in range(data.draw(st.integers(1, 20))):
+        now = slice(start, min(n, start + data.draw(st.sampled_from([1, 1, 2, 5, 20]))))
+        if now.start == now.stop:
+            break
+        wrong = [torch.randn_like(x[:, :, now]) for x in (key, value)]
+        keep = data.draw(st.integers(max(0, now.stop - now.start - undo), now.stop - now.start))
+        keys, values = (
+            torch.cat([x[:, :, start : start + keep], other[:, :, keep:]], 2)
+            for x, other in zip((key, value), wrong, strict=True)
+        )
+        output = decoder.step(query[:, :, now], keys, values)
+        right = slice(start, start + keep)
+        torch.testing.assert_close(output[:, :, :keep], expected[:, :, right])
+        decoder.take_back(now.stop - now.start - keep)
+        if data.draw(st.booleans()):
+            decoder.settle()
+        start += keep
+        assert decoder.position.tolist() == [start] * 2
+        assert decoder.num_kept.max() <= decoder.reader.most_live + undo
+
+
+def test_settling_gives_the_room_back() -> None:
+    plan = attnloom.load("streaming_llm", sinks=2, recent=6).compile(2000, heads=HEADS)
+    query, key, value = tensors(1001, batch=1)
+    decoder = plan.decoder(undo=2000)
+    decoder.step(*(x[:, :, :1000] for x in (query, key, value)))
+    assert decoder.num_kept.tolist() == [[1000, 1000]]
+    decoder.take_back(0)
+    decoder.settle()
+    # The next token reads itself, the sinks and five more.
+    assert decoder.num_kept.tolist() == [[7, 7]]
+    assert decoder.num_bytes <= 2 * 2 * 8 * DIM * 8
+    output = decoder.step(*(x[:, :, 1000:] for x in (query, key, value)))
+    expected = whole(query, key, value, plan_of(plan.to_dense().numpy()[:, :, :1001, :1001]))
+    torch.testing.assert_close(output, expected[:, :, 1000:])
+
+
+def test_what_is_forgotten_cannot_be_taken_back() -> None:
+    plan = plan_for("mistral", 30)
+    query, key, value = tensors(30)
+    decoder = plan.decoder(undo=2)
+    decoder.step(query[:, :, :20], key[:, :, :20], value[:, :, :20])
+    with pytest.raises(ValueError, match=r"3 tokens cannot be taken back.*undo=3"):
+        decoder.take_back(3)
+    decoder.take_back(2)
+    with pytest.raises(ValueError, match="count must be at least 0, got -1"):
+        decoder.take_back(-1)
+    with pytest.raises(ValueError, match="undo must be at least 0, got -1"):
+        plan.decoder(undo=-1)
 
 
 def test_padded_sequences_are_decoded_each_from_its_own_start() -> None:

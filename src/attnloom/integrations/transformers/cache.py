@@ -17,7 +17,7 @@ class PatternCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values, kept by a `Decoder`, which the attention of the layer asks."""
 
     is_compileable = False
-    is_croppable = False
+    is_croppable = True
     is_sliding = False
     supports_early_init = False
 
@@ -25,6 +25,7 @@ class PatternCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         super().__init__()
         self.decoder = Decoder(reader)
         self.seen = 0
+        self.record_past = False
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -36,6 +37,7 @@ class PatternCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         """The new keys and values; the attention function finds the decoder on them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        self.decoder.undo = self.get_max_length() if self.record_past else 0
         self.seen += key_states.shape[-2]
         marked: Any = key_states.view_as(key_states)
         marked.attnloom_decoder = self.decoder
@@ -51,9 +53,13 @@ class PatternCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.decoder.reader.plan.kv_len
 
     @property
-    def num_kept(self) -> int:
-        """The most keys that are kept of a sequence."""
-        return int(self.decoder.num_kept.max(initial=0))
+    def num_kept(self) -> list[int]:
+        """How many keys each head keeps, of the sequence of which it keeps most."""
+        return [int(kept) for kept in self.decoder.num_kept.max(0, initial=0)]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.decoder.num_bytes
 
     def reset(self) -> None:
         self.decoder.reset()
@@ -62,9 +68,30 @@ class PatternCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     def offload(self) -> None:
         raise NotImplementedError("a PatternCache is small, and stays where it is")
 
+    def activate_past_recording(self) -> None:
+        """Have every token be kept until the next `crop`, as assisted generation needs it."""
+        self.record_past = True
+
     def crop(self, tokens_to_remove: int) -> None:
-        if tokens_to_remove:
-            raise NotImplementedError("a PatternCache cannot go back: what was not needed has gone")
+        """Take the last tokens back, and forget what is not needed without them.
+
+        Args:
+            tokens_to_remove: minus how many.
+        """
+        if tokens_to_remove > 0:
+            raise ValueError(
+                f"tokens_to_remove must be minus the number of tokens, got {tokens_to_remove}"
+            )
+        if self.is_initialized:
+            try:
+                self.decoder.take_back(-tokens_to_remove)
+            except ValueError as error:
+                raise ValueError(
+                    f"{-tokens_to_remove} tokens cannot be taken back, for what was read before "
+                    "them has been forgotten; call activate_past_recording() before they come"
+                ) from error
+            self.decoder.settle()
+            self.seen += tokens_to_remove
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.decoder.select(beam_idx)
@@ -86,8 +113,8 @@ class PatternCache(Cache):  # type: ignore[misc]
 
     Args:
         model: a model whose attention is a registered pattern.
-        max_length: the most tokens of a sequence, the prompt included; as many as the model has
-            positions, when not given.
+        max_length: the most tokens of a sequence, the prompt included, and with it what assisted
+            generation looks ahead; as many as the model has positions, when not given.
 
     Raises:
         ValueError: the model runs no registered pattern, or its pattern cannot be decoded.
@@ -107,6 +134,11 @@ class PatternCache(Cache):  # type: ignore[misc]
         super().__init__(layers=[PatternCacheLayer(reader) for reader in readers])
 
     @property
-    def num_kept(self) -> list[int]:
-        """How many keys each layer holds of a sequence."""
+    def num_kept(self) -> list[list[int]]:
+        """How many keys each layer holds of a sequence, in each head of the keys."""
         return [layer.num_kept for layer in self.layers]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all keys and values, and of the room that is left for more."""
+        return sum(layer.num_bytes for layer in self.layers)

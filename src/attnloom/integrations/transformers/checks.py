@@ -11,11 +11,18 @@ from attnloom.integrations.transformers.masks import MaskInfo
 
 _REFUSED = {
     "position_bias": "adds a bias to its scores",
+    "alibi": "adds a bias to its scores",
+    "sinks": "has sinks of its own kind",
+    "indices": "chooses the keys itself",
+    "block_indices": "chooses the keys itself",
     "head_mask": "masks heads",
     "cu_seq_lens_q": "packs several sequences into one",
     "cu_seqlens": "packs several sequences into one",
 }
 """Arguments that change the result, and what a model that gives them does."""
+
+_HANDED_ON = {"sinks": "s_aux", "attn_logit_softcapping": "softcap"}
+"""What an attention module has that changes its scores, and the argument it is handed on as."""
 
 
 def checked(
@@ -35,6 +42,11 @@ def checked(
     for argument, doing in _REFUSED.items():
         if given.get(argument) is not None:
             raise ValueError(f"{name}: {what} {doing} ({argument}), which is not supported")
+    for attribute, argument in _HANDED_ON.items():
+        if getattr(module, attribute, None) is not None and given.get(argument) is None:
+            raise ValueError(
+                f"{name}: {what} has {attribute}, and did not hand it on as {argument}"
+            )
     if dropout:
         raise ValueError(
             f"{name}: dropout of attention weights is not supported, got {dropout}; set "

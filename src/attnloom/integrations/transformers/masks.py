@@ -19,6 +19,11 @@ _PLAIN = {
 }
 """What a model says of its own windows and chunks. The pattern stands in for them."""
 
+_NO_TENSOR = (
+    "a registered pattern has no mask: this model has attention of its own, which no "
+    "implementation replaces"
+)
+
 
 @dataclass
 class MaskInfo:
@@ -44,6 +49,12 @@ class MaskInfo:
 
     def contiguous(self) -> MaskInfo:
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{_NO_TENSOR} (it wants `mask.{name}`)")
+
+    def __radd__(self, scores: object) -> Any:
+        raise TypeError(f"{_NO_TENSOR} (it adds the mask to its scores)")
 
     @property
     def offset(self) -> int:

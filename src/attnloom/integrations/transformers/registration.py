@@ -17,7 +17,9 @@ from attnloom.nn.padding import RealFirst, inputs_of, packed_inputs
 from attnloom.nn.plans import Plans
 from attnloom.pattern import Pattern
 from attnloom.runtime.attention import attention
-from attnloom.runtime.decoding import Decoder, attention_rows
+from attnloom.runtime.decoding import Decoder
+from attnloom.runtime.modifiers import Modifiers
+from attnloom.runtime.row_attention import attention_rows
 
 _LEAST_HORIZON = 256
 
@@ -39,10 +41,11 @@ def register(
     Padding is respected, and the pattern speaks of the real tokens: its token 0 is the first of
     them. Run-time inputs are given to the model, `model(ids, pattern_inputs={...})`.
 
-    Capped scores (Gemma-2) and attention sinks (gpt-oss) are worked out as the model has them. A
-    call that would be wrong is refused: scores with a bias, dropout of weights, packed sequences,
-    masks with four dimensions, caches that have dropped keys, cross-attention. Registering a name
-    again takes effect in models that have it already.
+    Capped scores (Gemma-2) and attention sinks (gpt-oss) are worked out as the model has them, and
+    so is ALiBi where `alibi_slopes` are given to the model, one for each head. A call that would be
+    wrong is refused: scores with a bias, dropout of weights, packed sequences, masks with four
+    dimensions, caches that have dropped keys, cross-attention. Registering a name again takes
+    effect in models that have it already.
 
     Args:
         pattern: who reads whom.
@@ -77,7 +80,8 @@ def use(model: Any, pattern: Pattern, name: str = "attnloom", **options: Any) ->
     """
     if not model._can_set_attn_implementation():
         raise ValueError(
-            f"{type(model).__name__} has attention of its own, which no implementation replaces"
+            f"{type(model).__name__} has attention of its own, which no implementation replaces; "
+            "for Longformer, LED and BigBird there are convert_longformer and convert_bigbird"
         )
     model.set_attn_implementation(register(pattern, name, **options))
     config = model.config.get_text_config()
@@ -93,6 +97,7 @@ class Scores(NamedTuple):
     scale: float | None
     softcap: float | None
     sinks: torch.Tensor | None
+    alibi_slopes: torch.Tensor | None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -124,13 +129,17 @@ class Registered:
         scaling: float | None = None,
         softcap: float | None = None,
         s_aux: torch.Tensor | None = None,
+        alibi_slopes: torch.Tensor | None = None,
         pattern_inputs: Inputs | None = None,
         **given: Any,
     ) -> tuple[torch.Tensor, None]:
-        info = checked(self.name, module, query, attention_mask, dropout, given)
+        info = checked(
+            self.name, module, query, attention_mask, dropout,
+            {**given, "softcap": softcap, "s_aux": s_aux},
+        )  # fmt: skip
         plans = self.plans(module, query.shape[1])
         heads = (query, key, value)
-        scores = Scores(scaling, softcap, s_aux)
+        scores = Scores(scaling, softcap, s_aux, alibi_slopes)
         is_causal = given.get("is_causal")
         is_causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
         decoder: Decoder | None = getattr(key, "attnloom_decoder", None)
@@ -257,15 +266,16 @@ class Registered:
                 f"{self.name}: the cache should hold {length} keys, and has {key.shape[2]}"
             )
         reader = plans.reader(max(_LEAST_HORIZON, 1 << (length - 1).bit_length()))
+        modifiers = Modifiers.of(query, **scores.options)
         packing = info.packing(length)
         if packing is None:
             positions = np.arange(info.offset, length)[None]
-            return attention_rows(query, key, value, reader, positions, **scores.options)
+            return attention_rows(query, key, value, reader, positions, modifiers)
         assert info.padding is not None
         real = info.padding[:, :length].cpu().numpy() != 0
         positions = np.where(real, real.cumsum(1) - 1, -1)[:, -count:]
         slots = packing.order.cpu().numpy()
-        return attention_rows(query, key, value, reader, positions, slots=slots, **scores.options)
+        return attention_rows(query, key, value, reader, positions, modifiers, slots=slots)
 
     def _with_decoder(
         self,
