@@ -1,16 +1,17 @@
 """A sequence over several processes: who has which tiles, and who needs which keys of whom.
 
-The sequence is divided into *units*, as long as a tile. Each process owns some: their queries, keys
-and values. It computes the rows of its queries, for which it needs units of others: a window's
-neighbours, global tokens, random links. *Long* queries, which read far more than most, are not
-served so, for their process would need everything: each process computes what they read of its own
-keys, and the results are merged.
+The sequence is divided into *units*, as long as a tile, in the order of the positions or in that
+of a pattern: places are filled with positions, as in `compiler/orders.py`. Each process owns some
+units: their queries, keys and values. It computes the rows of its queries, for which it needs keys
+of others: a window's neighbours, global tokens, random links. *Long* queries, which read far more
+than most, are not served so, for their process would need everything: each process computes what
+they read of its own keys, and the results are merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,17 +19,12 @@ from numpy.typing import NDArray
 
 from attnloom.compiler.bits import different, num_set
 from attnloom.compiler.layout import FULL, BlockLayout
-from attnloom.compiler.model import CostModel
+from attnloom.compiler.tiles import NO_PLACE
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
-BALANCES = ("auto", "contiguous", "head_tail", "cost")
-
-_EVEN = 1.1
-"""How much more than the mean a process may compute."""
-
-_LONG = 8
+LONG = 8
 """How many times as many keys as half of the queries a long query reads, at the least."""
 
 _LONG_TILES = 4
@@ -36,27 +32,58 @@ _LONG_TILES = 4
 
 
 @dataclass(frozen=True, eq=False)
+class Needs:
+    """Which keys processes need of others, in ascending order of processes and units.
+
+    Shapes:
+        rank, unit: `(num_pairs,)`; bits: `(num_pairs, ceil(unit / 8))`, the keys of the unit
+    """
+
+    rank: Ints
+    unit: Ints
+    bits: Bytes
+
+    def places(self, pairs: Ints, size: int) -> Ints:
+        """The places of some pairs, one after the other; `size` is that of a unit."""
+        bits = np.unpackbits(self.bits[pairs], axis=-1, count=size, bitorder="little")
+        number, within = np.nonzero(bits)
+        return self.unit[pairs[number]] * size + within
+
+
+@dataclass(frozen=True, eq=False)
 class Division:
     """Which process owns each unit, and what follows from it for all of them.
 
-    `grids` are the layouts of the heads without the long queries; `long` are those, by their owners
-    and then by position.
+    `order` names the position at each place, `NO_PLACE` for none, whole units long; without one
+    places are positions. `grids` are the layouts of the heads over the places, without the long
+    queries; `long` are the places of those, by their owners and then ascending.
 
     Shapes:
-        owner: `(num_units,)`; long: `(num_long,)`
+        owner: `(num_units,)`; long: `(num_long,)`; order: int32 `(num_places,)`
     """
 
     length: int
     unit: int
     ranks: int
     owner: Ints
+    order: NDArray[np.int32] | None
     grids: tuple[BlockLayout, ...]
     long: Ints
     long_bits: tuple[LongBits, ...]
 
     @classmethod
-    def of(cls, grids: Sequence[BlockLayout], owner: Ints, ranks: int) -> Division:
-        """Divide layouts, in the order of positions and with square tiles.
+    def of(
+        cls,
+        grids: Sequence[BlockLayout],
+        owner: Ints,
+        ranks: int,
+        order: NDArray[np.int32] | None = None,
+        *,
+        long: int = LONG,
+    ) -> Division:
+        """Divide layouts with square tiles over the places of an order, or over positions.
+
+        A query is long if it reads `long` times as many keys as half of the queries.
 
         Raises:
             ValueError: the tiles are not square, queries and keys differ in number, or a process
@@ -68,113 +95,220 @@ class Division:
                 "sharding needs as many queries as keys in square tiles, got "
                 f"{first.query_len} x {first.kv_len} in tiles of {first.block_m}x{first.block_n}"
             )
+        length = first.query_len if order is None else int((order != NO_PLACE).sum())
         if not np.array_equal(np.unique(owner), np.arange(ranks)):
             raise ValueError(
-                f"{first.query_len:,} tokens in tiles of {first.block_m} are "
-                f"{len(owner)} for {ranks} processes: compile with a smaller block"
+                f"{length:,} tokens in tiles of {first.block_m} are {len(owner)} for {ranks} "
+                "processes: compile with a smaller block"
             )
         unit = first.block_m
-        positions = np.unique(np.concatenate([_long_positions(grid) for grid in grids]))
-        long = positions[np.argsort(owner[positions // unit], kind="stable")]
-        taken = [_take(grid, long) for grid in grids]
+        places = np.unique(np.concatenate([_long_places(grid, long) for grid in grids]))
+        places = places[np.argsort(owner[places // unit], kind="stable")]
+        taken = [_take(grid, places) for grid in grids]
         return cls(
-            first.query_len, unit, ranks, owner,
-            tuple(short for short, _ in taken), long, tuple(bits for _, bits in taken),
+            length, unit, ranks, owner, order,
+            tuple(short for short, _ in taken), places, tuple(bits for _, bits in taken),
         )  # fmt: skip
+
+    def restricted(self, grids: Sequence[int]) -> Division:
+        """The same for some of the grids alone, by their numbers."""
+        return replace(
+            self,
+            grids=tuple(self.grids[number] for number in grids),
+            long_bits=tuple(self.long_bits[number] for number in grids),
+        )
+
+    # --- units and places ---
+
+    @cached_property
+    def _filled(self) -> Ints:
+        """The tokens of each unit: the last of a group may be short."""
+        if self.order is None:
+            first = np.arange(len(self.owner)) * self.unit
+            return np.minimum(self.unit, self.length - first)
+        filled: Ints = (self.order != NO_PLACE).reshape(-1, self.unit).sum(1)
+        return filled
+
+    def lengths(self, units: Ints) -> Ints:
+        """The tokens of some units."""
+        return self._filled[units]
 
     def units(self, rank: int) -> Ints:
         """The units of a process, ascending."""
         return np.flatnonzero(self.owner == rank)
 
     def positions(self, rank: int) -> Ints:
-        """The positions of a process, ascending."""
-        return self.positions_of(self.units(rank))
+        """The positions of a process, in the order of its places."""
+        places = self.places_of(self.units(rank))
+        if self.order is None:
+            return places
+        return self.order[places].astype(np.int64)
 
-    def positions_of(self, units: Ints) -> Ints:
-        """The positions of some units."""
-        positions = (units[:, None] * self.unit + np.arange(self.unit)).reshape(-1)
-        inside: Ints = positions[positions < self.length]
+    def places_of(self, units: Ints) -> Ints:
+        """The places of some units at which there is a token."""
+        places = units[:, None] * self.unit + np.arange(self.unit)
+        inside: Ints = places[np.arange(self.unit) < self.lengths(units)[:, None]]
         return inside
 
-    @cached_property
-    def _needs(self) -> tuple[Ints, Ints]:
-        """Pairs of a process and a unit of another that it needs, in ascending order."""
-        count = len(self.owner)
-        codes = [
-            self.owner[grid.tile_rows()] * count + grid.column_indices.astype(np.int64)
-            for grid in self.grids
-        ]
-        rank, unit = np.divmod(np.unique(np.concatenate(codes)), count)
-        remote = self.owner[unit] != rank
-        return rank[remote], unit[remote]
+    def local(self, rank: int, places: Ints) -> Ints:
+        """For places of a process, which of its tokens stand there."""
+        return np.searchsorted(self.places_of(self.units(rank)), places)
 
-    def needed(self, rank: int) -> Ints:
-        """The units of others that a process needs, by their owners and then ascending."""
-        ranks, units = self._needs
-        own: Ints = units[ranks == rank]
-        ordered: Ints = own[np.argsort(self.owner[own], kind="stable")]
+    def num_slots(self, units: Ints) -> int:
+        """The places of an array of units, one after the other; nothing behind the last token."""
+        lengths = self.lengths(units)
+        whole = bool((lengths[:-1] == self.unit).all())
+        return int(lengths.sum()) if whole else len(units) * self.unit
+
+    def slots(self, units: Ints, places: Ints) -> Ints:
+        """Where some places are in an array of ascending units."""
+        slots: Ints = np.searchsorted(units, places // self.unit) * self.unit + places % self.unit
+        return slots
+
+    def own_slots(self, rank: int) -> Ints | None:
+        """Where each token of a process is in the array of its units; `None` if side by side."""
+        units = self.units(rank)
+        slots = self.slots(units, self.places_of(units))
+        return None if len(slots) == self.num_slots(units) else slots
+
+    # --- what is needed ---
+
+    @cached_property
+    def needs(self) -> Needs:
+        """Which keys processes need of others."""
+        count, width = len(self.owner), -(-self.unit // 8)
+        codes, bits = [np.zeros(0, np.int64)], [np.zeros((0, width), np.uint8)]
+        every = np.full((1, width), 255, dtype=np.uint8)
+        every[:, -1] >>= -self.unit % 8
+        for grid in self.grids:
+            rank = self.owner[grid.tile_rows()]
+            remote = np.flatnonzero(self.owner[grid.column_indices] != rank)
+            used = np.concatenate([np.bitwise_or.reduce(grid.masks, axis=1), every])
+            codes.append(rank[remote] * count + grid.column_indices[remote])
+            bits.append(used[grid.mask_ids[remote]])  # FULL is -1, the last of all
+        code, bit = np.concatenate(codes), np.concatenate(bits)
+        order = np.argsort(code, kind="stable")
+        code = code[order]
+        starts = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]])[: len(code)])
+        joined = np.bitwise_or.reduceat(bit[order], starts, axis=0) if len(code) else bit
+        rank, unit = np.divmod(code[starts], count)
+        return Needs(rank, unit, joined)
+
+    def _needed(self, rank: int) -> Ints:
+        """Numbers of the pairs of a process in `needs`, by their owners and then ascending."""
+        pairs = np.flatnonzero(self.needs.rank == rank)
+        by_owner = np.argsort(self.owner[self.needs.unit[pairs]], kind="stable")
+        ordered: Ints = pairs[by_owner]
         return ordered
 
-    def sent(self, rank: int, to: int) -> Ints:
-        """The units that a process gives to another, ascending."""
-        ranks, units = self._needs
-        theirs: Ints = units[ranks == to]
-        mine: Ints = theirs[self.owner[theirs] == rank]
-        return mine
+    def needed(self, rank: int) -> Ints:
+        """The units of others of which a process needs keys, ascending."""
+        units: Ints = self.needs.unit[self.needs.rank == rank]
+        return units
 
-    def lengths(self, units: Ints) -> Ints:
-        """The tokens of each unit: the last may be short."""
-        return np.minimum(self.unit, self.length - units * self.unit)
+    def received(self, rank: int) -> Ints:
+        """The places of the keys that a process receives, by their owners and then ascending."""
+        return self.needs.places(self._needed(rank), self.unit)
+
+    def received_counts(self, rank: int) -> Ints:
+        """How many of them are from each process, `(ranks,)`."""
+        owner = self.owner[self.received(rank) // self.unit]
+        return np.bincount(owner, minlength=self.ranks)
+
+    def sent(self, rank: int) -> tuple[Ints, Ints]:
+        """The places of the keys that a process gives to others, by them, and their numbers."""
+        pairs = np.flatnonzero(self.owner[self.needs.unit] == rank)  # by who receives them
+        places = self.needs.places(pairs, self.unit)
+        count = np.bitwise_count(self.needs.bits[pairs]).sum(1, dtype=np.int64)
+        counts = np.bincount(self.needs.rank[pairs], weights=count, minlength=self.ranks)
+        return places, counts.astype(np.int64)
 
     def received_tokens(self) -> Ints:
         """How many tokens' keys and values each process receives, `(ranks,)`."""
-        rank, unit = self._needs
-        return np.bincount(rank, weights=self.lengths(unit), minlength=self.ranks).astype(np.int64)
+        count = np.bitwise_count(self.needs.bits).sum(1, dtype=np.int64)
+        found = np.bincount(self.needs.rank, weights=count, minlength=self.ranks)
+        return found.astype(np.int64)
 
     def long_of(self, rank: int) -> Ints:
-        """The long queries of a process."""
+        """The places of the long queries of a process."""
         own: Ints = self.long[self.owner[self.long // self.unit] == rank]
         return own
 
     def tiles(self) -> Ints:
         """How many tiles each process computes, over all layouts once, `(ranks,)`."""
-        found = np.zeros(self.ranks, dtype=np.int64)
-        for grid, bits in zip(self.grids, self.long_bits, strict=True):
+        return self.costs([1] * len(self.grids), 1.0).astype(np.int64)
+
+    def costs(self, uses: Sequence[int], partial: float) -> NDArray[np.float64]:
+        """What each process computes, in full tiles, `(ranks,)`.
+
+        Args:
+            uses: how many heads follow each layout.
+            partial: what a tile with a mask costs.
+        """
+        found = np.zeros(self.ranks)
+        for grid, bits, use in zip(self.grids, self.long_bits, uses, strict=True):
+            each = np.where(grid.mask_ids == FULL, 1.0, partial)
             rows = self.owner[grid.tile_rows()]
-            found += np.bincount(rows, minlength=self.ranks)
+            found += use * np.bincount(rows, each, minlength=self.ranks)
             codes = np.unique(bits.number // self.unit * len(self.owner) + bits.columns)
             columns = self.owner[codes % len(self.owner)]
-            found += np.bincount(columns, minlength=self.ranks)
+            found += use * partial * np.bincount(columns, minlength=self.ranks)
         return found
 
     # --- one process ---
 
-    def layouts(self, rank: int) -> list[BlockLayout]:
-        """Its rows: queries as in `positions`, keys by units, `units` and then `needed`.
-
-        Each unit has room for a whole tile of keys, also where it is shorter.
-        """
+    def near_layouts(self, rank: int) -> list[BlockLayout]:
+        """What its queries read of its own keys, both in the slots of its units."""
         own = self.units(rank)
-        columns = np.concatenate([own, self.needed(rank)])
+        return self._layouts(own, own, self.num_slots(own), self.num_slots(own))
+
+    def far_units(self, rank: int) -> Ints:
+        """Its units that read keys of others, ascending."""
+        found = [np.zeros(0, dtype=np.int64)]
+        for grid in self.grids:
+            rows = grid.tile_rows()
+            owner = self.owner[rows]
+            far = (owner == rank) & (self.owner[grid.column_indices] != rank)
+            found.append(np.unique(rows[far]).astype(np.int64))
+        return np.unique(np.concatenate(found))
+
+    def far_layouts(self, rank: int) -> list[BlockLayout]:
+        """What the queries of `far_units` read of the keys `needed`, both in slots of units."""
+        rows, needed = self.far_units(rank), self.needed(rank)
+        packed = self.own_slots(rank) is None
+        num_rows = int(self.lengths(rows).sum()) if packed else len(rows) * self.unit
+        return self._layouts(rows, needed, num_rows, len(needed) * self.unit)
+
+    def all_units(self, rank: int) -> Ints:
+        """Its units and those of which it needs keys, ascending."""
+        return np.union1d(self.units(rank), self.needed(rank))
+
+    def all_layouts(self, rank: int) -> list[BlockLayout]:
+        """What its queries read, the keys being in the slots of `all_units`."""
+        own, columns = self.units(rank), self.all_units(rank)
+        return self._layouts(own, columns, self.num_slots(own), len(columns) * self.unit)
+
+    def long_layouts(self, rank: int) -> list[BlockLayout]:
+        """What the long queries, all of them, read of its keys, which are in its slots."""
+        own = self.units(rank)
+        column_of = np.full(len(self.owner), -1)
+        column_of[own] = np.arange(len(own))
+        shape = len(self.long), self.num_slots(own)
+        return [bits.layout(shape, self.unit, column_of) for bits in self.long_bits]
+
+    def _layouts(self, rows: Ints, columns: Ints, query_len: int, kv_len: int) -> list[BlockLayout]:
+        """The grids without all but some units, of queries and of keys."""
         row_of, column_of = (np.full(len(self.owner), -1) for _ in range(2))
-        row_of[own] = np.arange(len(own))
+        row_of[rows] = np.arange(len(rows))
         column_of[columns] = np.arange(len(columns))
         return [
             _arranged(
-                (int(self.lengths(own).sum()), len(columns) * self.unit), self.unit,
+                (query_len, kv_len), self.unit,
                 row_of[grid.tile_rows()], column_of[grid.column_indices],
                 grid.mask_ids, grid.masks,
             )
             for grid in self.grids
         ]  # fmt: skip
-
-    def long_layouts(self, rank: int) -> list[BlockLayout]:
-        """What the long queries, all of them, read of its keys, as in `positions`."""
-        own = self.units(rank)
-        column_of = np.full(len(self.owner), -1)
-        column_of[own] = np.arange(len(own))
-        shape = len(self.long), int(self.lengths(own).sum())
-        return [bits.layout(shape, self.unit, column_of) for bits in self.long_bits]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,92 +342,7 @@ class LongBits:
         )  # fmt: skip
 
 
-def divide(
-    grids: Sequence[BlockLayout],
-    ranks: int,
-    balance: str = "auto",
-    *,
-    uses: Sequence[int] | None = None,
-    model: CostModel | None = None,
-) -> Division:
-    """Divide layouts over processes.
-
-    Args:
-        grids: the different layouts, in the order of positions and with square tiles.
-        ranks: how many processes.
-        balance: one of `BALANCES`; `"auto"` is the first of the others that is even, or else the
-            most even one.
-        uses: how many heads follow each layout; one each when not given.
-        model: what tiles cost; a large GPU when not given.
-
-    Raises:
-        ValueError: as `Division.of`.
-    """
-    units, model = grids[0].num_query_blocks, model or CostModel()
-    costs = np.zeros(units)
-    for grid, use in zip(grids, uses or [1] * len(grids), strict=True):
-        each = np.where(grid.mask_ids == FULL, 1.0, model.partial)
-        costs += use * np.bincount(grid.tile_rows(), each, minlength=units)
-    makers: dict[str, Callable[[], Ints]] = {
-        "contiguous": lambda: contiguous(units, ranks),
-        "head_tail": lambda: head_tail(units, ranks),
-        "cost": lambda: by_cost(costs, ranks),
-    }
-    if balance != "auto":
-        return Division.of(grids, makers[balance](), ranks)
-    found = []
-    for make in makers.values():
-        owner = make()
-        if len(np.unique(owner)) < ranks:
-            continue
-        division = Division.of(grids, owner, ranks)
-        tiles = division.tiles()
-        uneven = float(tiles.max() / max(tiles.mean(), 1e-300))
-        if uneven <= _EVEN:
-            return division
-        found.append((uneven, division))
-    if not found:
-        return Division.of(grids, contiguous(units, ranks), ranks)
-    return min(found, key=lambda one: one[0])[1]
-
-
-def contiguous(units: int, ranks: int) -> Ints:
-    """Each process has neighbours, and as many as the others to within one.
-
-    >>> contiguous(5, 2).tolist()
-    [0, 0, 1, 1, 1]
-    """
-    return -(-(np.arange(units) + 1) * ranks // units) - 1
-
-
-def head_tail(units: int, ranks: int) -> Ints:
-    """Each process has a stretch of the first half, and its mirror image in the second.
-
-    Causal rows, which grow, then come to the same for all.
-
-    >>> head_tail(8, 2).tolist()
-    [0, 0, 1, 1, 1, 1, 0, 0]
-    """
-    stretch = contiguous(units, 2 * ranks)
-    return np.minimum(stretch, 2 * ranks - 1 - stretch)
-
-
-def by_cost(costs: NDArray[np.float64], ranks: int) -> Ints:
-    """Units in stretches of about equal cost, in the order of positions.
-
-    >>> by_cost(np.array([4.0, 1, 1, 1, 1]), 2).tolist()
-    [0, 1, 1, 1, 1]
-    """
-    units = len(costs)
-    shares = np.cumsum(costs) / max(costs.sum(), 1e-300) * ranks
-    ends = np.searchsorted(shares, np.arange(1, ranks) - 1e-9) + 1
-    # Nobody is left with nothing: each has a unit at least, and leaves one for each that follows.
-    at = np.arange(1, ranks)
-    ends = np.minimum(np.maximum.accumulate(np.maximum(ends, at) - at) + at, units - ranks + at)
-    return np.searchsorted(ends, np.arange(units), side="right")
-
-
-def _long_positions(grid: BlockLayout) -> Ints:
+def _long_places(grid: BlockLayout, times: int) -> Ints:
     """Queries that read far more than those of half of the rows of tiles do on average."""
     unit = grid.block_m
     full = np.full((1, unit), grid.block_n)
@@ -303,7 +352,7 @@ def _long_positions(grid: BlockLayout) -> Ints:
     totals = np.bincount(rows, per_row.sum(1)[grid.mask_ids], minlength=count)
     some = totals[totals > 0]
     usual = float(np.median(some)) / unit if len(some) else 0.0
-    least = max(_LONG * usual, _LONG_TILES * unit)
+    least = max(times * usual, _LONG_TILES * unit)
     # No query of a row of tiles reads more than the largest of each tile together.
     most = np.bincount(rows, per_row.max(1)[grid.mask_ids], minlength=count)
     found = [np.zeros(0, dtype=np.int64)]
@@ -360,8 +409,8 @@ def _arranged(
     mask_ids: NDArray[np.int32],
     masks: Bytes,
 ) -> BlockLayout:
-    """A layout of the tiles that have a row, in order, with the masks that they use."""
-    kept = np.flatnonzero(rows >= 0)
+    """A layout of the tiles that have a row and a column, in order, with the masks they use."""
+    kept = np.flatnonzero((rows >= 0) & (columns >= 0))
     order = kept[np.lexsort((columns[kept], rows[kept]))]
     counts = np.bincount(rows[order], minlength=-(-shape[0] // unit))
     ids = mask_ids[order].astype(np.int64)

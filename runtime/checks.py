@@ -27,6 +27,8 @@ class Arguments:
     alibi_slopes: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
     key_lengths: torch.Tensor | None = None
+    local_len: int | None = None
+    """Of queries and keys, where a process has a part of those of the plan."""
 
 
 class Check(NamedTuple):
@@ -197,6 +199,11 @@ def _wrong_heads(a: Arguments) -> str | None:
 
 def _wrong_length(a: Arguments) -> str | None:
     memory = f" ({a.plan.memory} memory tokens included)" if a.plan.memory else ""
+    if a.local_len is not None:
+        for name, x in _tensors(a):
+            if x.shape[2] != a.local_len:
+                return f"{name} must have the {a.local_len} positions here, got {x.shape[2]}"
+        return None
     expected = (a.plan.query_len, a.plan.kv_len, a.plan.kv_len)
     for (name, x), length in zip(_tensors(a), expected, strict=True):
         if x.shape[2] != length:

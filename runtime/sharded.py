@@ -1,36 +1,61 @@
-"""Plans over several processes, and attention that exchanges only what they need."""
+"""Plans over several processes: what each of them holds, sends and computes."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch.distributed.device_mesh import DeviceMesh
 
-from attnloom.compiler.grid import grid_of
+from attnloom.compiler.balance import BALANCES, Judge, Network, divide_heads
 from attnloom.compiler.layout import BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.parts import HeadLayout
 from attnloom.compiler.passes import part_of_tiles
-from attnloom.compiler.sharding import BALANCES, Division, divide
-from attnloom.runtime.attention import attention as attend
+from attnloom.compiler.sharding import Division
 from attnloom.runtime.calibration import model_for
+from attnloom.runtime.exchange import Pick, Route, exchange
 from attnloom.runtime.plan import Plan
+from attnloom.runtime.plan_stack import PlanStack
+
+Ints = NDArray[np.int64]
+
+
+class Keys(NamedTuple):
+    """A plan over keys that are not side by side: some slots may be empty.
+
+    Shapes:
+        slots: int64, where each key goes; starts: int64 `(num_slots,)`, the position that stands
+        at each slot, or would; empty when slots are not in the order of the positions
+    """
+
+    plan: Plan
+    slots: torch.Tensor | None
+    starts: torch.Tensor
+
+    @property
+    def num_slots(self) -> int:
+        return self.plan.kv_len
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ShardedPlan:
     """One process's part of a plan. Made by `attnloom.distributed.shard`.
 
-    `positions` are those of its queries, keys and values, ascending; `scatter` takes them from a
-    whole sequence and `gather` puts a whole sequence together. `division` knows the same of all
-    processes.
+    `positions` are those of its queries, keys and values: `scatter` takes them from a whole
+    sequence and `gather` puts a whole sequence together. They ascend unless the sequence is divided
+    in an order of the pattern's, `reordered`. `division` knows the same of all processes.
+
+    With `overlaps`, its own keys are worked on while those of others travel, by the plans `near`
+    and `far`; else all together, by `near` alone.
 
     Shapes:
         positions: int64 `(local_len,)`
@@ -40,20 +65,28 @@ class ShardedPlan:
     rank: int
     group: dist.ProcessGroup | None
     positions: torch.Tensor
-    plan: Plan
-    long_plan: Plan | None
-    sent: torch.Tensor
+    near: Keys
+    far: Keys | None
+    long_keys: Keys | None
+    own_slots: torch.Tensor | None
+    """Where each query goes, if some slots of queries are empty."""
+
+    far_rows: torch.Tensor | None
+    """The slots of the queries of `far`; `None` for all of them."""
+
+    sent: Pick
     """Which of the own keys go to the others, process by process."""
 
-    sent_counts: tuple[int, ...]
-    received_counts: tuple[int, ...]
-    places: torch.Tensor
-    """For each key of `plan`, which it is of the own ones and those received; or one beyond."""
+    keys_route: Route | None
+    """`None` where no process needs any key of another."""
 
     long: torch.Tensor
     """Which of the own queries are long."""
 
-    long_counts: tuple[int, ...]
+    long_route: Route
+    """Of the long queries: from each process to every other."""
+
+    overlaps: bool
 
     @property
     def local_len(self) -> int:
@@ -63,6 +96,16 @@ class ShardedPlan:
     @property
     def ranks(self) -> int:
         return self.division.ranks
+
+    @property
+    def reordered(self) -> bool:
+        """Whether the sequence is divided in another order than that of the positions."""
+        return self.division.order is not None
+
+    @property
+    def received_len(self) -> int:
+        """How many keys this process receives."""
+        return 0 if self.keys_route is None else sum(self.keys_route.received)
 
     def scatter(self, tensor: torch.Tensor, dim: int = -2) -> torch.Tensor:
         """This process's part of a tensor over the whole sequence, which every process has."""
@@ -75,51 +118,88 @@ class ShardedPlan:
 
     def gather(self, tensor: torch.Tensor, dim: int = -2) -> torch.Tensor:
         """The whole sequence, on every process, from each one's part; differentiable."""
-        self._check_length("tensor", tensor.shape[dim])
+        if tensor.shape[dim] != self.local_len:
+            raise ValueError(
+                f"tensor must have the {self.local_len} positions of process {self.rank} in "
+                f"dimension {dim}, got {tensor.shape[dim]}"
+            )
         parts = tensor.movedim(dim, 0)
-        counts = [len(self.division.positions(rank)) for rank in range(self.ranks)]
+        positions = [self.division.positions(rank) for rank in range(self.ranks)]
         every = parts.repeat(self.ranks, *[1] * (parts.ndim - 1))
-        own = [self.local_len] * self.ranks
-        found = exchange(every, own, counts, self.group)
-        order = np.concatenate([self.division.positions(rank) for rank in range(self.ranks)])
-        place = torch.from_numpy(np.argsort(order)).to(tensor.device)
+        counts = tuple(map(len, positions))
+        found = exchange(every, Route((self.local_len,) * self.ranks, counts, self.group))
+        place = torch.from_numpy(np.argsort(np.concatenate(positions))).to(tensor.device)
         return found.index_select(0, place).movedim(0, dim)
 
-    def _check_length(self, name: str, length: int) -> None:
-        if length != self.local_len:
-            raise ValueError(
-                f"{name} must have the {self.local_len} positions of process {self.rank}, "
-                f"got {length}"
-            )
-
     def __repr__(self) -> str:
-        received = sum(self.received_counts)
+        tiles = self.near.plan.num_tiles + (0 if self.far is None else self.far.plan.num_tiles)
         return (
             f"ShardedPlan(process {self.rank} of {self.ranks}, {self.local_len} of "
-            f"{self.division.length} positions, receives {received} keys, "
-            f"{sum(self.long_counts)} long queries, {self.plan.num_tiles} tiles)"
+            f"{self.division.length} positions{' in another order' * self.reordered}, receives "
+            f"{self.received_len} keys, {len(self.division.long)} long queries, {tiles} tiles)"
         )
 
 
+@overload
 def shard(
     plan: Plan,
+    mesh_or_group: DeviceMesh | dist.ProcessGroup | None = ...,
+    *,
+    balance: str = ...,
+    reorder: bool = ...,
+    overlap: bool | str = ...,
+    model: CostModel | None = ...,
+    network: Network | None = ...,
+) -> ShardedPlan: ...
+
+
+@overload
+def shard(
+    plan: PlanStack,
+    mesh_or_group: DeviceMesh | dist.ProcessGroup | None = ...,
+    *,
+    balance: str = ...,
+    reorder: bool = ...,
+    overlap: bool | str = ...,
+    model: CostModel | None = ...,
+    network: Network | None = ...,
+) -> tuple[ShardedPlan, ...]: ...
+
+
+def shard(
+    plan: Plan | PlanStack,
     mesh_or_group: DeviceMesh | dist.ProcessGroup | None = None,
     *,
     balance: str = "auto",
-) -> ShardedPlan:
+    reorder: bool = True,
+    overlap: bool | str = "auto",
+    model: CostModel | None = None,
+    network: Network | None = None,
+) -> ShardedPlan | tuple[ShardedPlan, ...]:
     """Divide a plan over the processes of a group; every one of them must call it.
 
     Args:
-        plan: the plan of the whole sequence, the same in all processes, with square tiles.
+        plan: the plan of the whole sequence, the same in all processes, with square tiles; or those
+            of all layers of a model, which are divided alike.
         mesh_or_group: a process group or a device mesh of one dimension (`mesh["context"]`); the
             default group when not given.
         balance: `"contiguous"`: neighbours, equally many; `"head_tail"`: a stretch from the front
             and one from the back, for causal patterns; `"cost"`: neighbours, equally much to
-            compute; `"auto"`: the first of them that is even, or the most even.
+            compute; `"auto"`: the one for which the cost model predicts the shortest step.
+        reorder: whether positions may be divided in an order of the pattern's, such as by residues,
+            if the cost model predicts that to be faster.
+        overlap: whether to work on a process's own keys while those of others travel; `"auto"`
+            where the cost model predicts that it pays.
+        model: what things cost, in place of what `attnloom calibrate` measured on process 0's
+            device; that of process 0 counts.
+        network: what it costs to exchange keys; likewise.
+
+    Returns:
+        This process's part; a tuple of those of each layer for a `PlanStack`.
 
     Raises:
-        ValueError: `balance` is not one of these, there are more processes than tiles, tiles are
-            not square, or another process has another plan or version; it is named.
+        ValueError: an argument is wrong, there are more processes than tiles, tiles are not square,
+            or another process has another plan, length, version or option; it is named.
 
     Example, under `torchrun`, with each process holding the whole `query`, `key` and `value`:
         `sharded = attnloom.distributed.shard(plan)`
@@ -128,20 +208,70 @@ def shard(
     """
     if balance not in BALANCES:
         raise ValueError(f"balance must be one of {', '.join(BALANCES)}, got {balance!r}")
+    if overlap not in (True, False, "auto"):
+        raise ValueError(f"overlap must be True, False or 'auto', got {overlap!r}")
+    stack = PlanStack((plan,), (0,)) if isinstance(plan, Plan) else plan
     group = _group_of(mesh_or_group)
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
-    _compare(plan, balance, group, ranks)
-    grids = [grid_of(layout) for layout in plan.layouts]
-    division = divide(grids, ranks, balance, uses=plan.uses, model=model_for(plan.device))
-    return part_of(division, plan, rank, group)
+    costs = _agreed(
+        stack, group, ranks,
+        {"balance": balance, "reorder": reorder, "overlap": overlap},
+        (model or model_for(stack.plans[0].device), network or Network()),
+    )  # fmt: skip
+    layouts = [layout for one in stack.plans for layout in one.layouts]
+    uses = [use for one in stack.plans for use in one.uses]
+    division = divide_heads(
+        layouts, ranks, balance, reorder=reorder, uses=uses, model=costs[0], network=costs[1]
+    )
+    parts, first = [], 0
+    for one in stack.plans:
+        own = division.restricted(range(first, first + len(one.layouts)))
+        first += len(one.layouts)
+        pays = overlap_pays(own, one.uses, *costs) if overlap == "auto" else bool(overlap)
+        parts.append(part_of(own, one, rank, group, overlaps=pays, model=costs[0]))
+    if isinstance(plan, Plan):
+        return parts[0]
+    return tuple(parts[number] for number in stack.plan_of_layer)
+
+
+def overlap_pays(
+    division: Division, uses: Sequence[int], model: CostModel, network: Network
+) -> bool:
+    """Whether more is gained by computing while keys travel than is lost by merging two parts."""
+    judge = Judge(max(1, sum(uses)), model, network)
+    unit = model.seconds_per_tile / model.processors * (division.unit / 128) ** 2
+    gains = []
+    for rank in range(min(division.ranks, _MOST_JUDGED)):
+        near = sum(
+            use * layout.num_tiles
+            for use, layout in zip(uses, division.near_layouts(rank), strict=True)
+        )
+        received = float(division.received_tokens()[rank])
+        travelling = network.seconds(received, judge.heads) if received else 0.0
+        far = len(division.far_units(rank)) * judge.heads * (model.merge + model.item)
+        gains.append(min(near * unit, travelling / 2) - far * unit)
+    return max(gains) > 0
+
+
+_MOST_JUDGED = 16
+"""Processes that are looked at for this."""
 
 
 def part_of(
-    division: Division, plan: Plan, rank: int, group: dist.ProcessGroup | None = None
+    division: Division,
+    plan: Plan,
+    rank: int,
+    group: dist.ProcessGroup | None = None,
+    *,
+    overlaps: bool = False,
+    model: CostModel | None = None,
 ) -> ShardedPlan:
     """What one process does of a divided plan; asks no other process."""
     device, ranks = plan.device, division.ranks
-    model = model_for(device)
+    model = model or model_for(device)
+
+    def on_device(index: Ints | None) -> torch.Tensor | None:
+        return None if index is None else torch.from_numpy(index).to(device)
 
     def plan_of(layouts: Sequence[BlockLayout]) -> Plan:
         heads = plan.num_heads
@@ -152,42 +282,57 @@ def part_of(
             description=plan.description,
         )
 
-    positions = division.positions(rank)
-    local = np.full(division.length, -1)
-    local[positions] = np.arange(len(positions))
-    sent = [division.positions_of(division.sent(rank, to)) for to in range(ranks)]
-    needed = division.needed(rank)
-    lengths = division.lengths(needed)
-    received = np.bincount(division.owner[needed], weights=lengths, minlength=ranks)
+    def keys(layouts: Sequence[BlockLayout], units: Ints, slots: Ints | None) -> Keys:
+        starts = np.zeros(0, dtype=np.int64)
+        if division.order is None:
+            starts = (units[:, None] * division.unit + np.arange(division.unit)).reshape(-1)
+            starts = starts[: layouts[0].kv_len]
+        return Keys(plan_of(layouts), on_device(slots), torch.from_numpy(starts).to(device))
+
+    own, positions = division.units(rank), division.positions(rank)
+    own_slots = division.own_slots(rank)
+    received, counts = division.received(rank), division.received_counts(rank)
+    sent, sent_counts = division.sent(rank)
+    far_units = division.far_units(rank)
+    far, far_rows = None, None
+    if overlaps or not len(division.needs.rank):
+        near = keys(division.near_layouts(rank), own, own_slots)
+        if len(far_units):
+            needed = division.needed(rank)
+            far = keys(division.far_layouts(rank), needed, division.slots(needed, received))
+        if len(far_units) != len(own):
+            num_slots = division.num_slots(own)
+            rows = (far_units[:, None] * division.unit + np.arange(division.unit)).reshape(-1)
+            rows = division.slots(own, rows)
+            far_rows = rows[rows < num_slots]
+    else:
+        every = division.all_units(rank)
+        both = np.concatenate([division.places_of(own), received])
+        near = keys(division.all_layouts(rank), every, division.slots(every, both))
     long_counts = tuple(len(division.long_of(one)) for one in range(ranks))
     return ShardedPlan(
         division,
         rank,
         group,
         torch.from_numpy(positions).to(device),
-        plan_of(division.layouts(rank)),
-        plan_of(division.long_layouts(rank)) if len(division.long) else None,
-        torch.from_numpy(local[np.concatenate(sent)]).to(device),
-        tuple(len(one) for one in sent),
-        tuple(int(count) for count in received),
-        torch.from_numpy(_places(division, rank)).to(device),
-        torch.from_numpy(local[division.long_of(rank)]).to(device),
-        long_counts,
+        near,
+        far,
+        keys(division.long_layouts(rank), own, own_slots) if len(division.long) else None,
+        on_device(own_slots),
+        on_device(far_rows),
+        Pick.of(division.local(rank, sent), device),
+        Route(tuple(sent_counts.tolist()), tuple(counts.tolist()), group)
+        if len(division.needs.rank)
+        else None,
+        torch.from_numpy(division.local(rank, division.long_of(rank))).to(device),
+        Route((long_counts[rank],) * ranks, long_counts, group),
+        overlaps,
     )
 
 
 def _head_layout(layout: BlockLayout, heads: int, model: CostModel) -> HeadLayout:
     sizes = layout.query_len, layout.kv_len, layout.block_m, layout.block_n
     return HeadLayout(*sizes, (part_of_tiles(layout, heads, model),))
-
-
-def _places(division: Division, rank: int) -> np.ndarray:
-    """Units stand in whole tiles; behind a short one there is nothing."""
-    lengths = division.lengths(np.concatenate([division.units(rank), division.needed(rank)]))
-    total = int(lengths.sum())
-    first = np.cumsum(lengths) - lengths
-    within = np.arange(division.unit)
-    return np.where(within < lengths[:, None], first[:, None] + within, total).reshape(-1)
 
 
 def _group_of(given: DeviceMesh | dist.ProcessGroup | None) -> dist.ProcessGroup | None:
@@ -201,189 +346,38 @@ def _group_of(given: DeviceMesh | dist.ProcessGroup | None) -> dist.ProcessGroup
     return given
 
 
-def _compare(plan: Plan, balance: str, group: dist.ProcessGroup | None, ranks: int) -> None:
-    """Raise in every process unless all have the same plan."""
-    digest = hashlib.sha256(b"".join(layout.fingerprint() for layout in plan.layouts))
-    digest.update(plan.layout_of_head.cpu().numpy().tobytes())
+def _agreed(
+    stack: PlanStack,
+    group: dist.ProcessGroup | None,
+    ranks: int,
+    options: dict[str, Any],
+    costs: tuple[CostModel, Network],
+) -> tuple[CostModel, Network]:
+    """Raise in every process unless all have the same plans and options; the costs of the first."""
+    digest = hashlib.sha256(repr(stack.plan_of_layer).encode())
+    for plan in stack.plans:
+        for layout in plan.layouts:
+            digest.update(layout.fingerprint())
+        digest.update(plan.layout_of_head.cpu().numpy().tobytes())
+    described = stack.plans[0].description
     own = {
-        "version": version("attnloom"),
-        "length": plan.query_len,
-        "balance": balance,
+        "version": f"attnloom {version('attnloom')}, torch {torch.__version__}",
+        "length": stack.plans[0].query_len,
+        "pattern": f"{described.get('pattern', 'a pattern')} with {described.get('params', {})}",
         "plan": digest.hexdigest()[:16],
+        **options,
     }
     every: list[Any] = [None] * ranks
-    dist.all_gather_object(every, own, group=group)
-    for rank, other in enumerate(every):
-        for name, value in every[0].items():
-            if other[name] != value:
-                raise ValueError(
-                    f"process {rank} has another {name} than process 0: {other[name]}, not {value}"
-                )
-
-
-# --- attention -----------------------------------------------------------------------------------
-
-
-class _Exchange(torch.autograd.Function):
-    """Rows to other processes and rows from them; gradients go the other way."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        rows: torch.Tensor,
-        sent: Sequence[int],
-        received: Sequence[int],
-        group: dist.ProcessGroup | None,
-    ) -> torch.Tensor:
-        ctx.back = list(received), list(sent), group
-        found = rows.new_empty((sum(received), *rows.shape[1:]))
-        dist.all_to_all_single(found, rows.contiguous(), list(received), list(sent), group=group)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        sent, received, group = ctx.back
-        return exchange(grads[0], sent, received, group), None, None, None
-
-
-def exchange(
-    rows: torch.Tensor,
-    sent: Sequence[int],
-    received: Sequence[int],
-    group: dist.ProcessGroup | None,
-) -> torch.Tensor:
-    """Send the first `sent[0]` rows to process 0, and so on; what came, process by process."""
-    found: torch.Tensor = _Exchange.apply(rows, sent, received, group)  # type: ignore[no-untyped-call]
-    return found
-
-
-@overload
-def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    sharded_plan: ShardedPlan,
-    *,
-    scale: float | None = ...,
-    softcap: float | None = ...,
-    return_lse: Literal[False] = ...,
-    backend: str = ...,
-) -> torch.Tensor: ...
-
-
-@overload
-def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    sharded_plan: ShardedPlan,
-    *,
-    scale: float | None = ...,
-    softcap: float | None = ...,
-    return_lse: Literal[True],
-    backend: str = ...,
-) -> tuple[torch.Tensor, torch.Tensor]: ...
-
-
-def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    sharded_plan: ShardedPlan,
-    *,
-    scale: float | None = None,
-    softcap: float | None = None,
-    return_lse: bool = False,
-    backend: str = "auto",
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Attention over a sequence that is divided over processes; all of them must call it.
-
-    The results are those of `attnloom.attention` over the whole sequence, up to rounding, and the
-    same bits in every run. Each process receives the keys and values that its queries read, by one
-    exchange; queries that read far more than most are sent round instead, and the results merged.
-
-    Args:
-        query: `(batch, heads, local_len, head_dim)`, at the positions of `sharded_plan`.
-        key: `(batch, kv_heads, local_len, head_dim)`, likewise.
-        value: like `key`.
-        sharded_plan: this process's part of the plan.
-        scale: as in `attnloom.attention`, and so the others.
-        softcap: likewise.
-        return_lse: likewise.
-        backend: likewise.
-
-    Returns:
-        The output at the same positions, or `(output, lse)`.
-
-    Raises:
-        TypeError, ValueError: an argument is wrong; raised before anything is exchanged.
-    """
-    shared = sharded_plan
-    _check(query, key, value, shared)
-    options: dict[str, Any] = {"scale": scale, "softcap": softcap, "backend": backend}
-    keys_and_values = torch.cat([key, value], 1).movedim(2, 0)
-    got = exchange(
-        keys_and_values.index_select(0, shared.sent),
-        shared.sent_counts,
-        shared.received_counts,
-        shared.group,
-    )
-    nothing = got.new_zeros((1, *got.shape[1:]))
-    every = torch.cat([keys_and_values, got, nothing]).index_select(0, shared.places).movedim(0, 2)
-    near_key, near_value = every.chunk(2, 1)
-    output, lse = attend(
-        query, near_key, near_value, shared.plan, return_lse=True, **options
-    )  # fmt: skip
-    if shared.long_plan is not None:
-        rows, logs = _long_rows(query, key, value, shared, options)
-        output = output.index_copy(2, shared.long, rows.to(output.dtype))
-        lse = lse.index_copy(2, shared.long, logs.to(lse.dtype))
-    return (output, lse) if return_lse else output
-
-
-def _long_rows(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    shared: ShardedPlan,
-    options: dict[str, Any],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output and lse of this process's long queries: parts from every process, merged in order."""
-    assert shared.long_plan is not None
-    own, ranks, counts = len(shared.long), shared.ranks, shared.long_counts
-    queries = query.index_select(2, shared.long).movedim(2, 0)
-    every = exchange(queries.repeat(ranks, 1, 1, 1), [own] * ranks, counts, shared.group)
-    output, lse = attend(
-        every.movedim(0, 2), key, value, shared.long_plan, return_lse=True, **options
-    )  # fmt: skip
-    parts = torch.cat([output.to(lse.dtype), lse[..., None]], -1).movedim(2, 0)
-    got = exchange(parts, counts, [own] * ranks, shared.group)
-    got = got.reshape(ranks, own, *got.shape[1:]).movedim(1, 3)  # ranks, batch, heads, own, numbers
-    outputs, logs = got[..., :-1], got[..., -1]
-    most = logs.detach().amax(0)
-    most = torch.where(most.isinf(), 0.0, most)
-    weights = (logs - most).exp()
-    total = weights.sum(0)
-    some = total > 0
-    safe = torch.where(some, total, 1.0)
-    merged = (weights[..., None] * outputs).sum(0) / safe[..., None]
-    return merged, torch.where(some, safe.log() + most, -torch.inf)
-
-
-def _check(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: ShardedPlan
-) -> None:
-    if not isinstance(shared, ShardedPlan):
-        raise TypeError(
-            f"sharded_plan must be made by attnloom.distributed.shard, got {type(shared).__name__}"
-        )
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-        if tensor.ndim != 4:
-            raise ValueError(f"{name} must have 4 dimensions, got shape {tuple(tensor.shape)}")
-        shared._check_length(name, tensor.shape[2])
-    if key.shape != value.shape:
-        raise ValueError(
-            f"value must have the shape of key, {tuple(key.shape)}, got {tuple(value.shape)}"
-        )
+    dist.all_gather_object(every, (own, costs), group=group)
+    for name in own:
+        given = [one[name] for one, _ in every]
+        usual = Counter(given).most_common(1)[0][0]
+        others = [rank for rank, one in enumerate(given) if one != usual]
+        if others:
+            raise ValueError(
+                f"process {others[0]} has another {name} than process {given.index(usual)}: "
+                f"{given[others[0]]}, not {usual}"
+                + (f"; so have {', '.join(map(str, others[1:]))}" if len(others) > 1 else "")
+            )
+    agreed: tuple[CostModel, Network] = every[0][1]
+    return agreed

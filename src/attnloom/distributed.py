@@ -4,6 +4,9 @@ Each process holds a part of the sequence and receives just the keys and values 
 read. See `docs/distributed.md`.
 """
 
-from attnloom.runtime.sharded import ShardedPlan, attention, shard
+from attnloom.compiler.balance import Network
+from attnloom.runtime.exchange import ExchangeError
+from attnloom.runtime.sharded import ShardedPlan, shard
+from attnloom.runtime.sharded_attention import attention
 
-__all__ = ["ShardedPlan", "attention", "shard"]
+__all__ = ["ExchangeError", "Network", "ShardedPlan", "attention", "shard"]

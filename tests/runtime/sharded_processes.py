@@ -57,9 +57,9 @@ def check_case(case: Case) -> None:
     finite = torch.where(lse.isinf(), 0.0, lse)
     wanted = torch.autograd.grad((output * weights).sum() + (finite * more).sum(), whole)
 
-    sharded = distributed.shard(plan, balance=case.get("balance", "auto"))
+    sharded = distributed.shard(plan, **case.get("options", {}))
     received = sharded.division.received_tokens()[sharded.rank]
-    assert sum(sharded.received_counts) == received
+    assert sharded.received_len == received
     parts = [sharded.scatter(x.detach()).requires_grad_() for x in whole]
     runs = []
     for _ in range(2):
@@ -91,7 +91,7 @@ def check_refusals() -> None:
     """Another plan, or a bad call, is named before anything is exchanged."""
     rank = dist.get_rank()
     mine = attnloom.load("longformer", reach=4 + (rank == 1)).compile(200, block=16)
-    _refused(lambda: distributed.shard(mine), "process 1 has another plan than process 0")
+    _refused(lambda: distributed.shard(mine), "process 1 has another pattern than process 0: ")
     longer = attnloom.load("longformer", reach=4).compile(200 + 16 * (rank == 1), block=16)
     _refused(lambda: distributed.shard(longer), "process 1 has another length than process 0")
     plan = attnloom.load("longformer", reach=4).compile(200, block=16)
@@ -106,6 +106,11 @@ def check_refusals() -> None:
     _refused(lambda: sharded.scatter(tensor, -1), "tensor must have the 200 positions")
     part = sharded.scatter(tensor)
     _refused(lambda: distributed.attention(part, part, part[..., :8], sharded), "value must have")
+    slopes = torch.ones(1)
+    _refused(
+        lambda: distributed.attention(part, part, part, sharded, alibi_slopes=slopes),  # type: ignore[call-overload]
+        "alibi_slopes must be None",
+    )
 
 
 def _refused(call: Callable[[], object], message: str) -> None:

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from sharded_processes import Case, work
 
 import attnloom
-from attnloom.compiler.sharding import Division, by_cost, contiguous, head_tail
+from attnloom.compiler.balance import (
+    Network,
+    by_cost,
+    contiguous,
+    divide,
+    divide_heads,
+    head_tail,
+)
+from attnloom.compiler.grid import grid_of
+from attnloom.compiler.sharding import Division
 
 TEXTS = [
     "window(each_side=5); global(0..3)",
@@ -27,6 +36,12 @@ TEXTS = [
     "none",
     "when head == 0 { window(last=9) } else { stride(7) }",
 ]
+
+
+DILATED = "window(each_side=24, dilation=4)"
+"""Divided by residues if exchanges cost much, with units that are not full."""
+
+SLOW = Network(bytes_per_second=1e5)
 
 
 def run(ranks: int, folder: Path, task: str, argument: Any = None) -> None:
@@ -54,34 +69,68 @@ def owner_of(kind: str, units: int, ranks: int, seed: int) -> np.ndarray:
     return contiguous(units, ranks) if kind == "contiguous" else head_tail(units, ranks)
 
 
+def keys_in(division: Division, slots: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The place at each slot; far beyond at an empty one."""
+    found = np.full(slots.max(initial=0) + division.unit + 1, 1 << 40)
+    found[slots] = places
+    return found
+
+
 @given(
     st.sampled_from(TEXTS), st.integers(61, 150), st.sampled_from([4, 8, 16]),
-    st.integers(1, 4), owners, st.integers(0, 99),
+    st.integers(1, 4), owners, st.booleans(), st.integers(0, 99),
 )  # fmt: skip
 def test_every_pair_is_computed_once_by_who_has_the_keys(
-    text: str, n: int, block: int, ranks: int, kind: str, seed: int
+    text: str, n: int, block: int, ranks: int, kind: str, reorder: bool, seed: int
 ) -> None:
-    grids, _ = attnloom.parse(f"pattern p {{ {text} }}").layouts(n, heads=2, block=block)
+    heads, _ = attnloom.parse(f"pattern p {{ {text} }}").head_layouts(n, heads=2, block=block)
+    orders = [part.order for head in heads for part in head.parts if reorder]
+    order = next((one for one in orders if one is not None), None)
+    grids = [grid_of(head, order) for head in heads]
     units = grids[0].num_query_blocks
     if kind == "head_tail" and units < 2 * ranks:
         kind = "contiguous"
-    division = Division.of(grids, owner_of(kind, units, ranks, seed), ranks)
+    division = Division.of(grids, owner_of(kind, units, ranks, seed), ranks, order)
     found = [np.zeros((grid.query_len, grid.kv_len), dtype=int) for grid in grids]
     everything = np.concatenate([division.positions(rank) for rank in range(ranks)])
-    assert np.array_equal(np.sort(everything), np.arange(grids[0].query_len))
+    assert np.array_equal(np.sort(everything), np.arange(heads[0].query_len))
     for rank in range(ranks):
-        own = division.positions(rank)
-        sent = [division.sent(other, rank) for other in range(ranks) if other != rank]
-        assert np.array_equal(np.concatenate([*sent, own[:0]]), division.needed(rank))
-        columns = np.concatenate([division.units(rank), division.needed(rank)])
-        keys = (columns[:, None] * block + np.arange(block)).reshape(-1)
-        near, far = division.layouts(rank), division.long_layouts(rank)
-        for table, short, long in zip(found, near, far, strict=True):
-            i, j = np.nonzero(short.to_dense())
-            np.add.at(table, (own[i], keys[j]), 1)
-            if len(division.long):
-                i, j = np.nonzero(long.to_dense())
-                np.add.at(table, (division.long[i], own[j]), 1)
+        own = division.places_of(division.units(rank))
+        received = division.received(rank)
+        sent = [division.sent(other) for other in range(ranks)]
+        cuts = [np.split(places, np.cumsum(counts)[:-1]) for places, counts in sent]
+        assert np.array_equal(np.concatenate([cut[rank] for cut in cuts]), received)
+        assert np.array_equal(division.received_counts(rank), [len(cut[rank]) for cut in cuts])
+        assert len(received) == division.received_tokens()[rank]
+        slots = division.own_slots(rank)
+        near = keys_in(division, np.arange(len(own)) if slots is None else slots, own)
+        needed = division.needed(rank)
+        far = keys_in(division, division.slots(needed, received), received)
+        both = np.concatenate([own, received])
+        every = keys_in(division, division.slots(division.all_units(rank), both), both)
+        far_rows = [near[:0]]
+        for unit in division.far_units(rank):
+            start = int(np.searchsorted(division.units(rank), unit)) * block
+            far_rows.append(near[start : start + block])
+        far_queries = np.append(np.concatenate(far_rows), 1 << 40)
+        together = [np.zeros_like(table) for table in found]
+        apart = [np.zeros_like(table) for table in found]
+        for table, layout in zip(together, division.all_layouts(rank), strict=True):
+            i, j = np.nonzero(layout.to_dense())
+            np.add.at(table, (near[i], every[j]), 1)
+        for table, layout in zip(apart, division.near_layouts(rank), strict=True):
+            i, j = np.nonzero(layout.to_dense())
+            np.add.at(table, (near[i], near[j]), 1)
+        for table, layout in zip(apart, division.far_layouts(rank), strict=True):
+            i, j = np.nonzero(layout.to_dense())
+            np.add.at(table, (far_queries[i], far[j]), 1)
+        for table, one, other in zip(found, together, apart, strict=True):
+            assert np.array_equal(one, other)
+            table += one
+        if len(division.long):
+            for table, layout in zip(found, division.long_layouts(rank), strict=True):
+                i, j = np.nonzero(layout.to_dense())
+                np.add.at(table, (division.long[i], near[j]), 1)
     for grid, table in zip(grids, found, strict=True):
         assert np.array_equal(table, grid.to_dense())
 
@@ -103,8 +152,31 @@ def test_traffic_of_window_and_globals_does_not_grow_with_the_length() -> None:
         division = Division.of(grids, contiguous(n // 32, 4), 4)
         assert division.long.tolist() == [0, 1, 2, 3]
         received.append(division.received_tokens().tolist())
-    # A halo of 64 on each side, and the unit of the global tokens.
-    assert received == [[64, 160, 160, 96]] * 3
+    # A halo of 64 on each side, and the four global tokens.
+    assert received == [[64, 132, 132, 68]] * 3
+
+
+def test_positions_of_one_residue_stay_together() -> None:
+    pattern = attnloom.parse("pattern p { window(each_side=64, dilation=8) }")
+    heads, _ = pattern.head_layouts(4099, block=64)
+    apart, together = (divide_heads(heads, 4, reorder=reorder) for reorder in (False, True))
+    assert apart.received_tokens().tolist() == [512, 1024, 1024, 512]
+    # Three residues of 8 have a token more than the others, so a process ends within a residue.
+    assert together.received_tokens().tolist() == [64, 128, 128, 64]
+    whole, _ = pattern.head_layouts(4096, block=64)
+    assert divide_heads(whole, 4).received_tokens().tolist() == [0] * 4
+    assert np.unique(divide_heads(whole, 4).positions(1) % 8).tolist() == [2, 3]
+    stride, _ = attnloom.parse("pattern p { stride(64) }").head_layouts(4096, block=32)
+    assert divide_heads(stride, 4).received_tokens().tolist() == [0] * 4
+    assert divide_heads(stride, 4, reorder=False).received_tokens().tolist() == [3072] * 4
+
+
+def test_cost_model_weighs_tiles_against_traffic() -> None:
+    grids, _ = attnloom.parse("pattern p { causal }").layouts(8192, block=128)
+    # Neighbours receive as much in all, but the first of them nothing.
+    assert np.array_equal(divide(grids, 4).owner, head_tail(64, 4))
+    window, _ = attnloom.parse("pattern p { window(last=512) }").layouts(8192, block=128)
+    assert np.array_equal(divide(window, 4, network=SLOW).owner, contiguous(64, 4))
 
 
 def test_causal_rows_are_even_from_head_and_tail() -> None:
@@ -129,7 +201,20 @@ def cases() -> list[Case]:
         *some,
         {**first, "kv_heads": 1},
         {**first, "dtype": "float32"},
-        *({**some[3], "n": 150, "balance": kind} for kind in ("contiguous", "head_tail", "cost")),
+        *(
+            {**some[3], "n": 150, "options": {"balance": kind}}
+            for kind in ("contiguous", "head_tail", "cost")
+        ),
+        *(
+            {
+                "text": f"pattern p {{ {text} }}",
+                "n": 201,
+                "options": {"overlap": overlap, "network": SLOW},
+            }
+            for text in (TEXTS[0], TEXTS[5], DILATED)
+            for overlap in (True, False)
+        ),
+        {"text": f"pattern p {{ {DILATED} }}", "n": 201, "options": {"reorder": False}},
         {"name": "packing", "n": 150},
     ]
 

@@ -23,8 +23,10 @@ from attnloom.cli.options import (
     set_option,
 )
 from attnloom.cli.output import number, percent, print_facts, print_json, seconds, size
+from attnloom.compiler.balance import BALANCES, MOST_ORDERED, Network, divide_heads, tokens_of
 from attnloom.compiler.model import CostModel
-from attnloom.compiler.sharding import BALANCES, Division, divide
+from attnloom.compiler.parts import HeadLayout
+from attnloom.compiler.sharding import Division
 
 _MOST_UNITS = 1 << 16
 _BYTES = 2
@@ -43,6 +45,12 @@ _FLOAT = 4
     default="auto",
     show_default=True,
     help="How the sequence is divided: neighbours, head and tail, or by cost.",
+)
+@click.option(
+    "--reorder/--no-reorder",
+    default=True,
+    show_default=True,
+    help="Whether an order of the pattern's may be divided, such as residues.",
 )
 @click.option(
     "--block",
@@ -69,6 +77,7 @@ def shard_command(
     length: int,
     ranks: int,
     balance: str,
+    reorder: bool,
     block: int | None,
     kv_heads: int | None,
     head_dim: int,
@@ -97,12 +106,19 @@ def shard_command(
     while block is None and length > unit * _MOST_UNITS:
         unit *= 2
     start = time.perf_counter()
-    grids, grid_of_head = pattern.layouts(
-        length, inputs=values, block=unit, **where.all_heads
-    )  # fmt: skip
-    uses = np.bincount(grid_of_head.reshape(-1), minlength=len(grids)).tolist()
+    if length <= MOST_ORDERED:
+        layouts, chosen = pattern.head_layouts(
+            length, inputs=values, block=unit, without=("pack", "schedule"), **where.all_heads
+        )
+    else:  # no order is tried, and the plain tiles are made faster
+        grids, chosen = pattern.layouts(length, inputs=values, block=unit, **where.all_heads)
+        layouts = [HeadLayout.of(grid) for grid in grids]
+    uses = np.bincount(chosen.reshape(-1), minlength=len(layouts)).tolist()
+    network = Network(bandwidth * 1e9)
     try:
-        division = divide(grids, ranks, balance, uses=uses)
+        division = divide_heads(
+            layouts, ranks, balance, reorder=reorder, uses=uses, network=network
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     kv_heads = kv_heads or where.heads
@@ -113,6 +129,7 @@ def shard_command(
         "ranks": ranks,
         "block": unit,
         "balance": balance,
+        "order": _order_of(division, layouts),
         "heads": where.heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
@@ -125,14 +142,19 @@ def shard_command(
         _print(facts)
 
 
+def _order_of(division: Division, layouts: Sequence[HeadLayout]) -> str:
+    """What the order is called in which the sequence is divided."""
+    if division.order is None:
+        return "positions"
+    parts = [part for layout in layouts for part in layout.parts]
+    return next(one.order_name for one in parts if one.order is division.order)
+
+
 def _figures(
     division: Division, heads: int, kv_heads: int, head_dim: int, bandwidth: float
 ) -> dict[str, Any]:
     """What travels, who computes how much, and what is expected of it."""
-    ranks = division.ranks
-    own = np.bincount(
-        division.owner, division.lengths(np.arange(len(division.owner))), minlength=ranks
-    ).astype(np.int64)
+    ranks, own = division.ranks, tokens_of(division)
     received = division.received_tokens()
     both_ways = 2
     per_key = both_ways * 2 * kv_heads * head_dim * _BYTES
