@@ -170,14 +170,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0 for as many as there are cores")
+    # More would mostly wait for each other: the model is small.
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
     parser.add_argument("--out", type=Path, default=Path(), help="folder for what is written")
     parser.add_argument("--worker", choices=PATTERNS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        if arguments.threads:
-            torch.set_num_threads(arguments.threads)
+        torch.set_num_threads(arguments.threads)
         settings = arguments.length, arguments.steps, arguments.batch, arguments.seed
         for point in train(arguments.worker, *settings):
             sys.stdout.write(json.dumps(point) + "\n")

@@ -244,6 +244,10 @@ class Decoder:
         wanted = (*before, count, self.stores[0].keys.shape[3])
         if tuple(key.shape) != wanted:
             raise ValueError(f"key must have shape {wanted} as before, got {tuple(key.shape)}")
+        if key.dtype != self.stores[0].keys.dtype:
+            raise TypeError(
+                f"key must have dtype {self.stores[0].keys.dtype} as before, got {key.dtype}"
+            )
         there = np.ones((batch, count), dtype=np.bool_) if real is None else real
         if there.shape != (batch, count):
             raise ValueError(f"real must have shape {(batch, count)}, got {there.shape}")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attnloom.compiler.layout import FULL
 from attnloom.compiler.parts import HeadLayout
 from attnloom.compiler.tiles import TileRows
 from attnloom.runtime.plan import Plan
@@ -99,16 +100,15 @@ class RowReader:
         return self._groups[kv_heads]
 
     def _make_groups(self, kv_heads: int) -> Iterator[HeadGroup]:
-        num_heads = self._choice.shape[1]
-        readers = np.arange(num_heads).reshape(kv_heads, -1)
+        readers = np.arange(self._choice.shape[1]).reshape(kv_heads, -1)
+        last: dict[bytes, Ints] = {}  # by the layouts that the query heads have
         together: dict[bytes, list[int]] = {}
-        known: dict[bytes, bytes] = {}
         for kv_head, heads in enumerate(readers):
             layouts = np.unique(self._choice[:, heads])
             name = layouts.tobytes()
-            if name not in known:
-                known[name] = _last_of(self.plan, layouts).tobytes()
-            together.setdefault(known[name], []).append(kv_head)
+            if name not in last:
+                last[name] = _last_of(self.plan, layouts)
+            together.setdefault(last[name].tobytes(), []).append(kv_head)
         for members in together.values():
             heads = readers[members].reshape(-1)
             reader = self if len(together) == 1 else RowReader(self.plan, heads)
@@ -201,9 +201,10 @@ def _last_place(half: TileRows) -> Ints:
     # FULL is -1, the last of all.
     last = np.concatenate([last, np.full((1, half.block_m), half.block_n - 1)])
     rows = half.tile_rows()
+    tiles = np.flatnonzero(_may_be_last(half, rows))
     step = max(1, _PAIRS_AT_ONCE // half.block_m)
-    for first in range(0, half.num_tiles, step):
-        some = slice(first, first + step)
+    for first in range(0, len(tiles), step):
+        some = tiles[first : first + step]
         column, local = half.columns[some].astype(np.int64), last[half.mask_ids[some]]
         met = column[:, None] * half.block_n + local
         listed = column < 0
@@ -212,6 +213,14 @@ def _last_place(half: TileRows) -> Ints:
         used = (local >= 0) & (owners >= 0)
         np.maximum.at(found, owners[used], met[used])
     return found
+
+
+def _may_be_last(half: TileRows, rows: Ints) -> Bools:
+    """Which tiles may hold the last place of a row: not the full ones before another full one."""
+    full = (half.mask_ids == FULL) & (half.columns >= 0)
+    largest = np.full(int(rows.max(initial=0)) + 1, -1, dtype=np.int64)
+    np.maximum.at(largest, rows[full], half.columns[full])
+    return ~full | (half.columns == largest[rows])
 
 
 def _ascend(half: TileRows) -> bool:

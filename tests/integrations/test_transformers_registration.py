@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
+import multiprocessing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -364,6 +367,52 @@ def test_inputs_are_given_to_the_model() -> None:
         model(ids)
 
 
+def _outputs(ids: torch.Tensor, file: bytes, answers: Any) -> None:
+    torch.set_num_threads(1)
+    register(CAUSAL["sinks"], "attnloom")
+    model = torch.load(io.BytesIO(file), weights_only=False)
+    answers.put(model(ids).logits.detach().numpy())
+
+
+def test_model_can_be_copied_and_saved_and_sent_to_another_process(tmp_path: Path) -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL["sinks"])
+    ids = words(2, 20)
+    expected = outputs(model, ids, None)
+    assert torch.equal(outputs(copy.deepcopy(model), ids, None), expected)
+    other = model_of("Llama", "ForCausalLM", DECODER, seed=1)
+    use(other, CAUSAL["sinks"])
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(outputs(other, ids, None), expected)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(
+        tmp_path, attn_implementation="attnloom", dtype=torch.float64
+    )
+    assert torch.equal(outputs(again, ids, None), expected)
+    file = io.BytesIO()
+    torch.save(model, file)
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=_outputs, args=(ids, file.getvalue(), answers))
+    process.start()
+    found = torch.from_numpy(answers.get(timeout=300))
+    process.join()
+    assert process.exitcode == 0
+    torch.testing.assert_close(found, expected)
+
+
+def test_autocast_reaches_the_pattern() -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER).float()
+    use(model, CAUSAL["sinks"])
+    ids = words(2, 20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = model(ids, labels=ids)
+    lowered.loss.backward()
+    assert lowered.logits.dtype == torch.bfloat16
+    exact = outputs(model, ids, None)
+    assert (lowered.logits.float() - exact).norm() < 0.05 * exact.norm()
+
+
 def test_two_names_serve_two_models() -> None:
     names = [register(CAUSAL[one], f"pattern:{one}") for one in ("sinks", "gemma")]
     models = [model_of("Llama", "ForCausalLM", DECODER) for _ in names]
@@ -464,7 +513,7 @@ def test_dropout_of_weights_is_refused() -> None:
     model = model_of("Bert", "Model", {**COMMON, "attention_probs_dropout_prob": 0.1}).train()
     use(model, BOTH_WAYS["longformer"])
     with pytest.raises(
-        ValueError, match=r"dropout of attention weights is not supported, got 0\.1"
+        ValueError, match=r"is not supported, got 0\.1; make the model with attention_probs_dropout"
     ):
         model(words(1, 20))
     model.eval()(words(1, 20))

@@ -375,9 +375,44 @@ def test_model_can_be_sent_to_another_process() -> None:
     torch.testing.assert_close(found, model(x).detach())
 
 
+class Documents(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Some states and the document that each token is of."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return {"x": states(30, WIDTH, seed=number), "document": torch.arange(30) // (3 + number)}
+
+
+class Planned:
+    """Makes batches, and in the worker the plans that go with them."""
+
+    def __init__(self, layer: PatternAttention) -> None:
+        self.layer = layer
+
+    def __call__(self, rows: list[dict[str, torch.Tensor]]) -> tuple[Any, ...]:
+        batch = torch.utils.data.default_collate(rows)
+        return batch["x"], batch["document"], self.layer.plan(30, {"document": batch["document"]})
+
+
+def test_workers_of_a_data_loader_can_make_the_plans() -> None:
+    layer = layer_of(attnloom.load("packing"))
+    loader = torch.utils.data.DataLoader(
+        Documents(), batch_size=2, num_workers=1, collate_fn=Planned(layer)
+    )
+    for x, doc, plan in loader:
+        assert torch.equal(layer(x, plan=plan), layer(x, inputs={"document": doc}))
+    assert len(loader) == 2
+
+
+def test_batch_without_sequences_gives_none() -> None:
+    assert layer_of(PATTERNS["longformer"])(states(0, 20, WIDTH)).shape == (0, 20, WIDTH)
+
+
 def test_wrong_arguments_are_named() -> None:
     pattern = PATTERNS["longformer"]
-    with pytest.raises(TypeError, match="pattern must be an attnloom Pattern, got str"):
+    with pytest.raises(TypeError, match=r"got str; write attnloom\.load\('longformer'\)"):
         PatternAttention(32, 4, "longformer")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_heads must divide embed_dim, 32, got 5"):
         PatternAttention(32, 5, pattern)

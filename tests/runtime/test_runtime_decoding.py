@@ -443,6 +443,8 @@ def test_wrong_steps_are_refused() -> None:
         attention_step(query[:, :2], key, value, plan, 0)
     decoder: Decoder = plan.decoder()
     decoder.step(query, key, value)
+    with pytest.raises(TypeError, match=r"dtype torch\.float64 as before, got torch\.float32"):
+        decoder.step(query.float(), key.float(), value.float())
     with pytest.raises(ValueError, match="a sequence grows to 21 tokens, and the plan is for 20"):
         decoder.step(query[:, :, :1], key[:, :, :1], value[:, :, :1])
     decoder.reset()

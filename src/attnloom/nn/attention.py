@@ -236,12 +236,12 @@ class PatternAttention(nn.Module):
 
     def _projected(self, x: torch.Tensor, name: str, positions: torch.Tensor) -> Heads:
         """Queries, keys and values by the projections of that name."""
-        batch, length, _ = x.shape
+        (batch, length, _), kv_heads = x.shape, self.num_kv_heads
         query, key, value = (
             cast(torch.Tensor, getattr(self, f"{one}_{name}")(x))
-            .view(batch, length, -1, self.head_dim)
+            .view(batch, length, heads, self.head_dim)
             .transpose(1, 2)
-            for one in "qkv"
+            for one, heads in zip("qkv", (self.num_heads, kv_heads, kv_heads), strict=True)
         )
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)

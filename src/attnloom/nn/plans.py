@@ -58,7 +58,7 @@ class Plans:
         most: int = 16,
     ) -> None:
         if not isinstance(pattern, Pattern):
-            raise TypeError(f"pattern must be an attnloom Pattern, got {type(pattern).__name__}")
+            raise TypeError(no_pattern(pattern))
         if layers is not None and layer >= layers:
             raise ValueError(f"layer must be below layers, {layers}, got {layer}")
         self.pattern, self.heads, self.block, self.most = pattern, heads, block, most
@@ -225,6 +225,16 @@ class Plans:
         if any(not np.array_equal(first, other) for other in others):
             raise ValueError("global_projections: the global tokens must be those of every head")
         return first
+
+
+def no_pattern(given: object) -> str:
+    """What to say of something that should be a pattern.
+
+    >>> no_pattern("longformer")
+    "pattern must be an attnloom Pattern, got str; write attnloom.load('longformer')"
+    """
+    said = f"pattern must be an attnloom Pattern, got {type(given).__name__}"
+    return f"{said}; write attnloom.load({given!r})" if isinstance(given, str) else said
 
 
 def _silent(kind: str, length: int) -> Any:

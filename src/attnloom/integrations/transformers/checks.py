@@ -21,6 +21,9 @@ _REFUSED = {
 }
 """Arguments that change the result, and what a model that gives them does."""
 
+_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout")
+"""What models call the dropout of attention weights."""
+
 _HANDED_ON = {"sinks": "s_aux", "attn_logit_softcapping": "softcap"}
 """What an attention module has that changes its scores, and the argument it is handed on as."""
 
@@ -47,14 +50,15 @@ def checked(
             raise ValueError(
                 f"{name}: {what} has {attribute}, and did not hand it on as {argument}"
             )
+    config = getattr(module, "config", None)
     if dropout:
+        option = next((one for one in _DROPOUT if hasattr(config, one)), "attention_dropout")
         raise ValueError(
-            f"{name}: dropout of attention weights is not supported, got {dropout}; set "
-            "the model's attention dropout to 0"
+            f"{name}: dropout of attention weights is not supported, got {dropout}; make the "
+            f"model with {option}=0, as in from_pretrained(..., {option}=0)"
         )
     if given.get("output_attentions"):
         raise ValueError(f"{name}: there are no attention weights to give out")
-    config = getattr(module, "config", None)
     in_decoder = getattr(module, "is_decoder", False) is True
     if "Cross" in what or (in_decoder and getattr(config, "is_encoder_decoder", False)):
         raise ValueError(

@@ -14,7 +14,7 @@ from attnloom.integrations.transformers.checks import check_positions, checked
 from attnloom.integrations.transformers.masks import MaskInfo, mask_info
 from attnloom.nn.attention import takes_lengths
 from attnloom.nn.padding import RealFirst, inputs_of, packed_inputs
-from attnloom.nn.plans import Plans
+from attnloom.nn.plans import Plans, no_pattern
 from attnloom.pattern import Pattern
 from attnloom.runtime.attention import attention
 from attnloom.runtime.decoding import Decoder
@@ -60,7 +60,7 @@ def register(
         ValueError: the name belongs to Transformers, or has a meaning there.
     """
     if not isinstance(pattern, Pattern):
-        raise TypeError(f"pattern must be an attnloom Pattern, got {type(pattern).__name__}")
+        raise TypeError(no_pattern(pattern))
     if not name or "/" in name or "|" in name or "flash" in name or name == "eager":
         raise ValueError(f"name must not be one that means something to Transformers, got {name!r}")
     taken = AttentionInterface._global_mapping.get(name)
