@@ -220,7 +220,8 @@ def _may_be_last(half: TileRows, rows: Ints) -> Bools:
     full = (half.mask_ids == FULL) & (half.columns >= 0)
     largest = np.full(int(rows.max(initial=0)) + 1, -1, dtype=np.int64)
     np.maximum.at(largest, rows[full], half.columns[full])
-    return ~full | (half.columns == largest[rows])
+    chosen: Bools = ~full | (half.columns == largest[rows])
+    return chosen
 
 
 def _ascend(half: TileRows) -> bool:
