@@ -36,6 +36,16 @@ def keeps_growing(pattern: typed.Pattern) -> bool:
     return all(map(_keeps, _values(pattern, ()))) and _keeps_body(pattern.body, draws=False)
 
 
+def keeps_rows(pattern: typed.Pattern) -> bool:
+    """Whether no query reads other keys when more tokens follow, for certain.
+
+    >>> import attnloom
+    >>> [keeps_rows(attnloom.load(name)._typed) for name in ("streaming_llm", "local")]
+    [True, False]
+    """
+    return keeps_growing(pattern) and any(map(_is_causal, pattern.body.onlys))
+
+
 def reads_ahead(bound: Bound) -> bool:
     """Whether some query reads a later key.
 
@@ -83,11 +93,13 @@ def _values(pattern: typed.Pattern, given: Collection[str]) -> Iterator[typed.No
 
 def _keeps_body(body: typed.Body, *, draws: bool) -> bool:
     """`draws` says that an `only` around keeps what is drawn to the keys before the query."""
-    draws = draws or any(
-        isinstance(only, typed.Call) and only.primitive.name == "causal" for only in body.onlys
-    )
+    draws = draws or any(map(_is_causal, body.onlys))
     contracts = set(map(id, body.contracts))
     return all(_keeps(part, draws=draws) for part in body.children if id(part) not in contracts)
+
+
+def _is_causal(only: typed.Node) -> bool:
+    return isinstance(only, typed.Call) and only.primitive.name == "causal"
 
 
 def _keeps(node: typed.Node, *, draws: bool = False) -> bool:

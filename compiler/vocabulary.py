@@ -43,6 +43,7 @@ PROPERTIES = {
     "symmetric": "who is read reads back",
     "no_empty_rows": "every query reads some key",
     "star": "one token reads all and is read by all",
+    "prefix_stable": "no query reads other keys when more tokens follow",
 }
 
 

@@ -83,7 +83,11 @@ def check_contracts(pattern: attnloom.Pattern, n: int, place: Place, inputs: dic
     environment = Environment(variables, plain, {})
     found = list(contracts_at(pattern._typed.body, environment))
     for contract in found:
-        if contract.operator is None:
+        if contract.metric == "prefix_stable":
+            for longer in (n + 1, n + 2, 2 * n):
+                assert np.array_equal(pattern.mask(longer, **place)[:n], np.pad(mask, (
+                    (0, 0), (0, longer - n))))  # fmt: skip
+        elif contract.operator is None:
             assert PROPERTIES[contract.metric](mask), contract.text
         else:
             assert contract.value is not None

@@ -20,6 +20,7 @@ from typing import Any
 from attnloom.compiler import typed
 from attnloom.compiler.analysis.cache import cache
 from attnloom.compiler.analysis.figures import Hops
+from attnloom.compiler.analysis.growing import change, longer
 from attnloom.compiler.analysis.intended import is_causal
 from attnloom.compiler.analysis.metrics import Figure, metric, verdict
 from attnloom.compiler.analysis.report import Options, Report
@@ -30,6 +31,7 @@ from attnloom.compiler.bind import bind, parameters
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.dependence import depends_on_head, depends_on_layer
 from attnloom.compiler.evaluate import Environment
+from attnloom.compiler.growth import keeps_rows
 from attnloom.compiler.problems import PatternError, Problem
 
 FLOW = frozenset(
@@ -167,8 +169,11 @@ class _Judge:
             if (name, wanted) in seen:
                 continue
             seen.add((name, wanted))
-            report = self.whole if of_all else self._alone(head, layer)
-            answer, words = _judged(contract, report, wanted)
+            if contract.metric == "prefix_stable":
+                answer, words = self._grown(head, layer)
+            else:
+                report = self.whole if of_all else self._alone(head, layer)
+                answer, words = _judged(contract, report, wanted)
             where = (None, None) if of_all else (head, layer)
             found = Outcome(contract, answer, words, *where)
             if found.fails:
@@ -176,6 +181,22 @@ class _Judge:
             if answer is Answer.OPEN:
                 undecided = undecided or found
         return undecided or Outcome(contract, Answer.HOLDS)
+
+    def _grown(self, head: int, layer: int) -> tuple[Answer, str]:
+        """Whether the keys of all queries stay as they are when more tokens follow."""
+        if keeps_rows(self.setting.pattern):
+            return Answer.HOLDS, ""
+        if self.setting.inputs:
+            return Answer.OPEN, "its inputs are for one length"
+        for tokens in longer(self.setting.tokens):
+            try:
+                grown = replace(self.setting, tokens=tokens).bind(head, layer)
+            except PatternError as error:
+                return Answer.FAILS, f"among {tokens} tokens: {error.diagnostics[0].message}"
+            words = change(self._bound(head, layer), grown)
+            if words:
+                return Answer.FAILS, words
+        return Answer.HOLDS, ""
 
     @cached_property
     def whole(self) -> Report:

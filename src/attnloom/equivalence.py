@@ -222,8 +222,22 @@ def _first_difference(
             continue
         tried += 1
         if found is not None:
-            return found, tried
+            return _shortened(p, q, found), tried
     return None, tried
+
+
+def _shortened(p: Pattern, q: Pattern, found: Difference) -> Difference:
+    """The same difference among fewer tokens: often no more are needed than the pair has."""
+    while found.pair is not None and max(found.pair) + 1 < found.n:
+        n = max(found.pair) + 1
+        try:
+            shorter = _at(p, q, n, found.heads, found.layers, _made_up(p, q, n))
+        except (PatternError, TooLarge):
+            break
+        if shorter is None:
+            break
+        found = shorter
+    return found
 
 
 def _made_up(p: Pattern, q: Pattern, n: int) -> dict[str, Any]:

@@ -44,6 +44,13 @@ SAME = [
 ]  # fmt: skip
 
 
+def test_difference_is_shown_among_no_more_tokens_than_it_needs() -> None:
+    p, q = (parse(f"window(last={keys})") for keys in (301, 300))
+    found = equivalent(p, q).case
+    assert found is not None
+    assert (found.n, found.pair) == (301, (300, 0))
+
+
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_same_set_of_pairs_is_proved_at_all_lengths(one: str, other: str) -> None:
     p, q = (

@@ -73,7 +73,7 @@ def test_every_contract_is_a_test_and_failures_show_the_smallest_case(run_pytest
     assert "3 -> 0 takes 3 hops: 3 -> 2 -> 1 -> 0" in done.stdout
     assert "`attnloom check patterns/wrong.attn -n 4 --set reach=1`" in done.stdout
     assert "Traceback" not in done.stdout
-    assert "patterns/wrong.attn:6" in done.stdout
+    assert "--> patterns/wrong.attn:6" in done.stdout
 
 
 def test_settings_of_the_project_choose_folders_lengths_and_the_plugin(run_pytest: Run) -> None:
@@ -106,6 +106,17 @@ def test_pattern_without_meaning_fails_and_what_is_not_decided_is_skipped(run_py
     assert "1 failed, 1 passed, 2 skipped" in done.stdout
     assert "the pattern has no meaning in any of the cases drawn" in done.stdout
     assert "`symmetric` is not stated here" in done.stdout
+
+
+def test_assertion_that_fails_shows_the_test_and_not_how_it_was_found(run_pytest: Run) -> None:
+    test = (
+        "import attnloom\nfrom attnloom import testing\n\n\n"
+        "def test_it():\n"
+        "    testing.assert_max_hops(attnloom.load('wrong.attn', reach=1), 2, n=4)\n"
+    )
+    done = run_pytest(files={"wrong.attn": WRONG, "test_it.py": test})
+    assert "E       AssertionError: wrong at n = 4, reach = 1: `hops <= 2` fails" in done.stdout
+    assert "assertions.py" not in done.stdout
 
 
 def test_other_tests_run_beside(run_pytest: Run) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 
 import attnloom
 from attnloom import testing
+from attnloom.testing.search import Search
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
@@ -86,8 +87,27 @@ DRIFTING = attnloom.parse("""
         random(links=picks)
         self
         never where(j > i)
+        expect prefix_stable
     }
 """)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "smallest", "words"),
+    [
+        (OFF_BY_ONE, {"n": 2, "recent": 1}, "token 1 reads 2 keys: 0 to 1"),
+        (ONE_WAY, {"n": 4, "reach": 1}, "3 -> 0 takes 3 hops: 3 -> 2 -> 1 -> 0"),
+        (DRIFTING, {"n": 2, "picks": 1}, "token 1 reads 0 to 1 among 2 tokens, and 1 among 3"),
+    ],
+    ids=lambda one: getattr(one, "name", None),
+)
+def test_pattern_that_is_wrong_is_caught_by_its_own_contract(
+    pattern: attnloom.Pattern, smallest: dict[str, int], words: str
+) -> None:
+    """What `attnloom check --property` and the plugin for pytest do."""
+    (broken,) = Search(examples=100).run(pattern).broken
+    assert {"n": broken.case.n, **broken.case.settings} == smallest
+    assert broken.outcome.words == words
 
 
 def test_window_that_is_off_by_one_is_caught() -> None:

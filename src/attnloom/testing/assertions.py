@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from attnloom.compiler.analysis import growing
 from attnloom.compiler.analysis.contracts import Answer
 from attnloom.contracts import Case, with_contract
 from attnloom.equivalence import Equivalence, difference, equivalent
 from attnloom.pattern import Pattern
 from attnloom.render import exact_text
 from attnloom.testing.drawn import Binding
+
+__tracebackhide__ = True  # pytest then shows the test that fails, and not this module
 
 _DRAWN = 32
 """Positions up to which a message draws the pattern."""
@@ -197,30 +200,14 @@ def assert_prefix_stable(
     place = _Place.of(pattern, n, where)
     if place.pattern.inputs:
         raise TypeError(f"{place.pattern.name} has inputs, which are for one length")
-    lengths = [longer] if longer else [place.n + 1, place.n + 2, 2 * place.n]
-    rows = np.arange(place.n, dtype=np.int64)
     for layer in range(place.layers):
         for head in range(place.heads):
             at = place.at(head, layer)
-            short = place.pattern.bind(place.n, **at).region.runs(rows)
-            for length in lengths:
-                long = place.pattern.bind(length, **at).region.runs(rows)
-                changed = next(
-                    (row for row in rows.tolist() if short.row(row) != long.row(row)), None
-                )
-                if changed is not None:
-                    raise AssertionError(
-                        f"{place.words}, head {head} of layer {layer}: token {changed} reads "
-                        f"{_keys(short.row(changed))} among {place.n} tokens, and "
-                        f"{_keys(long.row(changed))} among {length}"
-                    )
-
-
-def _keys(runs: list[tuple[int, int]]) -> str:
-    shown = [
-        str(start) if stop == start + 1 else f"{start} to {stop - 1}" for start, stop in runs[:8]
-    ]
-    return ", ".join(shown) + (", ..." if len(runs) > 8 else "") or "nothing"
+            short = place.pattern.bind(place.n, **at)
+            for length in [longer] if longer else growing.longer(place.n):
+                words = growing.change(short, place.pattern.bind(length, **at))
+                if words:
+                    raise AssertionError(f"{place.words}, head {head} of layer {layer}: {words}")
 
 
 def assert_compiles(binding: Binding, layer: int = 0, **options: Any) -> None:

@@ -154,4 +154,5 @@ CONTRACTS = (
     "symmetric",
     "no_empty_rows",
     "star",
+    "prefix_stable",
 )

@@ -71,7 +71,7 @@ class PatternFile(pytest.File):
     def pattern(self) -> Pattern:
         """The main pattern of the file."""
         try:
-            return attnloom.load(self.path)
+            return attnloom.load(self.shown)
         except PatternError as error:
             raise self.CollectError(str(error)) from None
 

@@ -227,7 +227,80 @@ def test_every_metric_and_property_is_evaluated_at_any_length(name: str) -> None
         expected = n == 1 if name in ("symmetric", "star") else True
         assert found.answer is (Answer.HOLDS if expected else Answer.FAILS), (n, found)
         assert bool(found.words) is not expected
-    assert name in FLOW or name in NUMBERS or name in FACTS
+    assert name in FLOW or name in NUMBERS or name in FACTS or name == "prefix_stable"
+
+
+@settings(max_examples=25)
+@given(programs(12))
+def test_prefix_is_stable_if_its_mask_is_the_corner_of_longer_ones(program: Program) -> None:
+    note(repr(program))
+    assume(not program.inputs)
+    pattern, _ = loaded(program)
+    outcome = checked(program, with_contract(pattern, "prefix_stable"))
+    assert outcome.answer is (Answer.FAILS if _changes(pattern, program) else Answer.HOLDS)
+
+
+def _changes(pattern: attnloom.Pattern, program: Program) -> bool:
+    """Whether a mask differs from the corner of a longer one, or has none to be the corner of."""
+    for layer in range(program.layers):
+        for head in range(program.heads):
+            at = {
+                "head": head, "heads": program.heads, "layer": layer, "layers": program.layers,
+            }  # fmt: skip
+            try:
+                short, *more = (
+                    pattern.bind(n, **at)
+                    for n in (program.n, program.n + 1, program.n + 2, 2 * program.n)
+                )
+            except attnloom.PatternError:
+                return True
+            for long in more:
+                if long.memory != short.memory:
+                    return True
+                corner = pattern.mask(long.tokens, **at)[: short.length]
+                mask = np.zeros_like(corner)
+                mask[:, : short.length] = pattern.mask(short.tokens, **at)
+                if (corner != mask).any():
+                    return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("only causal; window(last=3); random(links=2, seed=5)", None),
+        (
+            "self; random(links=2, seed=n)",
+            "token 0 reads 0 to 1 among 2 tokens, and 0 to 2 among 3",
+        ),
+        ("only causal; broadcast(last 1)", "token 1 reads 1 among 2 tokens, and nothing among 3"),
+        ("memory(n); self", "there are 2 memory tokens among 2 tokens, and 3 among 3"),
+        ("self; when n > 3 { full }", "token 0 reads 0 among 2 tokens, and 0 to 3 among 4"),
+    ],
+)
+def test_prefix_that_is_not_stable_is_shown_by_a_query(body: str, words: str | None) -> None:
+    (found,) = outcomes(f"{body}; expect prefix_stable", 2).values()
+    assert found.words == (words or "")
+    assert found.answer is (Answer.FAILS if words else Answer.HOLDS)
+
+
+def test_prefix_is_not_decided_where_inputs_are_for_one_length() -> None:
+    text = "pattern p { input q: tokens; only causal; broadcast(q | last 1); expect prefix_stable }"
+    (found,) = attnloom.parse(text).check(4, inputs={"q": [1]})
+    assert (found.answer, found.words) == (Answer.OPEN, "its inputs are for one length")
+    steady = attnloom.parse(text.replace(" | last 1", ""))
+    assert steady.check(4, inputs={"q": [1]})[0].answer is Answer.HOLDS
+
+
+@pytest.mark.parametrize("body", ["window(last=9)", "random(links=3)", "chunks(100); self"])
+def test_prefix_of_a_long_sequence_is_stable_by_its_zones_or_rows(body: str) -> None:
+    right = f"only causal; {body}; never where(i >= n); expect prefix_stable"
+    (found,) = outcomes(right, 5000).values()
+    assert found.answer is Answer.HOLDS
+    wrong = f"only causal; {body}; never where(j < n // 2500); expect prefix_stable"
+    (found,) = outcomes(wrong, 5000).values()
+    assert found.answer is Answer.FAILS
+    assert found.words.endswith("among 10000")
 
 
 def test_what_lies_within_the_bounds_of_a_sample_is_not_decided() -> None:
