@@ -1,13 +1,9 @@
-"""The pytest plugin: pattern files as tests, in a run of their own."""
+"""The pytest plugin: pattern files as tests, in runs of their own."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -31,36 +27,36 @@ pattern wrong(reach: int in 1..40 = 8) {
 
 PLUGIN = ("-p", "attnloom.testing.pytest_plugin")
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., pytest.RunResult]
 
 
 @pytest.fixture
-def run_pytest(tmp_path: Path) -> Run:
+def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run of pytest in a folder of its own, with the files that are given by their names."""
+    monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*words: str, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def call(*words: str, files: dict[str, str]) -> pytest.RunResult:
         for name, text in {"pytest.ini": "[pytest]\n", **files}.items():
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(text, encoding="utf-8")
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-            env={**os.environ, "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1"},
-        )  # fmt: skip
+            path = pytester.path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider", *words)
 
     return call
 
 
 def test_without_the_plugin_nothing_is_collected(run_pytest: Run) -> None:
     done = run_pytest(files={"p.attn": WRONG})
-    assert "collected 0 items" in done.stdout
+    assert "collected 0 items" in str(done.stdout)
 
 
 def test_every_contract_is_a_test_and_failures_show_the_smallest_case(run_pytest: Run) -> None:
     files = {"patterns/good.attn": GOOD, "patterns/wrong.attn": WRONG}
     done = run_pytest(*PLUGIN, "-v", "--attn-examples", "20", "patterns", files=files)
-    assert done.returncode == 1
-    found = re.findall(r"^patterns/(\w+)\.attn::(.*?) (PASSED|FAILED)", done.stdout, re.MULTILINE)
+    assert done.ret == 1
+    found = re.findall(
+        r"^patterns/(\w+)\.attn::(.*?) (PASSED|FAILED)", str(done.stdout), re.MULTILINE
+    )
     assert found == [
         ("good", "meaning", "PASSED"),
         ("good", "hops <= 2", "PASSED"),
@@ -69,11 +65,11 @@ def test_every_contract_is_a_test_and_failures_show_the_smallest_case(run_pytest
         ("wrong", "hops <= 2", "FAILED"),
         ("wrong", "no_empty_rows", "PASSED"),
     ]
-    assert "`hops <= 2` fails at n = 4, reach = 1" in done.stdout
-    assert "3 -> 0 takes 3 hops: 3 -> 2 -> 1 -> 0" in done.stdout
-    assert "`attnloom check patterns/wrong.attn -n 4 --set reach=1`" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert "--> patterns/wrong.attn:6" in done.stdout
+    assert "`hops <= 2` fails at n = 4, reach = 1" in str(done.stdout)
+    assert "3 -> 0 takes 3 hops: 3 -> 2 -> 1 -> 0" in str(done.stdout)
+    assert "`attnloom check patterns/wrong.attn -n 4 --set reach=1`" in str(done.stdout)
+    assert "Traceback" not in str(done.stdout)
+    assert "--> patterns/wrong.attn:6" in str(done.stdout)
 
 
 def test_settings_of_the_project_choose_folders_lengths_and_the_plugin(run_pytest: Run) -> None:
@@ -84,17 +80,17 @@ def test_settings_of_the_project_choose_folders_lengths_and_the_plugin(run_pytes
         "elsewhere/wrong.attn": WRONG,
     }
     done = run_pytest(files=files)
-    assert "3 passed" in done.stdout, done.stdout  # three tokens are not enough to see it
+    assert "3 passed" in str(done.stdout), str(done.stdout)  # three tokens are not enough to see it
     done = run_pytest("--attn-lengths", "3,5", files=files)
-    assert "1 failed, 2 passed" in done.stdout
-    assert "fails at n = 5, reach = 1" in done.stdout
+    assert "1 failed, 2 passed" in str(done.stdout)
+    assert "fails at n = 5, reach = 1" in str(done.stdout)
 
 
 def test_file_that_is_wrong_is_an_error_with_its_place(run_pytest: Run) -> None:
     done = run_pytest(*PLUGIN, files={"p.attn": "pattern p {\n    windw(last=3)\n}\n"})
-    assert done.returncode == 2
-    assert "did you mean `window`?" in done.stdout
-    assert "p.attn:2:5" in done.stdout
+    assert done.ret == 2
+    assert "did you mean `window`?" in str(done.stdout)
+    assert "p.attn:2:5" in str(done.stdout)
 
 
 def test_pattern_without_meaning_fails_and_what_is_not_decided_is_skipped(run_pytest: Run) -> None:
@@ -103,9 +99,9 @@ def test_pattern_without_meaning_fails_and_what_is_not_decided_is_skipped(run_py
         "b.attn": "pattern b { full; when n > 900 { expect symmetric } }",
     }
     done = run_pytest(*PLUGIN, "-rs", "--attn-examples", "5", files=files)
-    assert "1 failed, 1 passed, 2 skipped" in done.stdout
-    assert "the pattern has no meaning in any of the cases drawn" in done.stdout
-    assert "`symmetric` is not stated here" in done.stdout
+    assert "1 failed, 1 passed, 2 skipped" in str(done.stdout)
+    assert "the pattern has no meaning in any of the cases drawn" in str(done.stdout)
+    assert "`symmetric` is not stated here" in str(done.stdout)
 
 
 def test_assertion_that_fails_shows_the_test_and_not_how_it_was_found(run_pytest: Run) -> None:
@@ -115,11 +111,13 @@ def test_assertion_that_fails_shows_the_test_and_not_how_it_was_found(run_pytest
         "    testing.assert_max_hops(attnloom.load('wrong.attn', reach=1), 2, n=4)\n"
     )
     done = run_pytest(files={"wrong.attn": WRONG, "test_it.py": test})
-    assert "E       AssertionError: wrong at n = 4, reach = 1: `hops <= 2` fails" in done.stdout
-    assert "assertions.py" not in done.stdout
+    assert "E       AssertionError: wrong at n = 4, reach = 1: `hops <= 2` fails" in str(
+        done.stdout
+    )
+    assert "assertions.py" not in str(done.stdout)
 
 
 def test_other_tests_run_beside(run_pytest: Run) -> None:
     files = {"test_it.py": "def test_it():\n    assert True\n", "good.attn": GOOD}
     done = run_pytest(*PLUGIN, "--attn-examples", "5", files=files)
-    assert "4 passed" in done.stdout
+    assert "4 passed" in str(done.stdout)
