@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+
+_PIECE = 1 << 17
+"""Bytes of bits that are worked on at once."""
 
 
 def ranges(first: Ints, stop: Ints, width: int) -> Bytes:
@@ -25,14 +29,23 @@ def ranges(first: Ints, stop: Ints, width: int) -> Bytes:
            [1, 1, 0, 0, 0, 0, 0, 0]], dtype=uint8)
     """
     below = _first_bits(width)
-    first = np.minimum(np.maximum(first, 0), width)
-    stop = np.minimum(np.maximum(stop, first), width)
     # Rows are moved as few large words, not as many bytes.
     size = below.shape[1]
     table = below.view(f"u{size}") if size in (1, 2, 4, 8) else words(below)
-    found = np.take(table, stop, axis=0)
-    found &= ~np.take(table, first, axis=0)
-    return found.view(np.uint8).reshape(*first.shape, size)
+    shape = np.broadcast_shapes(np.shape(first), np.shape(stop))
+    first, stop = (np.broadcast_to(x, shape).reshape(-1) for x in (first, stop))
+    found = np.empty((len(first), *table.shape[1:]), dtype=table.dtype)
+    for some in _pieces(len(first), size):
+        begin = np.minimum(np.maximum(first[some], 0), width)
+        end = np.minimum(np.maximum(stop[some], begin), width)
+        np.bitwise_xor(table.take(begin, axis=0), table.take(end, axis=0), out=found[some])
+    return found.view(np.uint8).reshape(*shape, size)
+
+
+def _pieces(num: int, each: int) -> Iterator[slice]:
+    """Slices of `num` things of `each` bytes, so small that what is made of them stays in cache."""
+    step = max(1, _PIECE // max(1, each))
+    return (slice(begin, begin + step) for begin in range(0, num, step))
 
 
 @lru_cache(maxsize=64)
@@ -66,8 +79,15 @@ def rows_used(masks: Bytes) -> NDArray[np.bool_]:
 
 def columns_used(masks: Bytes, width: int) -> NDArray[np.bool_]:
     """Which columns have a bit set, `(num_masks, width)`."""
-    joined = np.bitwise_or.reduce(words(masks), axis=1).view(np.uint8)
-    return np.unpackbits(joined, axis=-1, count=width, bitorder="little").astype(np.bool_)
+    rows = words(masks)
+    while (height := rows.shape[1]) > 1:  # halves onto each other: long loops, not many short ones
+        half = height // 2
+        joined = rows[:, :half] | rows[:, half : 2 * half]
+        if height % 2:
+            joined[:, 0] |= rows[:, -1]
+        rows = joined
+    used = np.ascontiguousarray(rows[:, 0]).view(np.uint8)
+    return np.unpackbits(used, axis=-1, count=width, bitorder="little").astype(np.bool_)
 
 
 def different(masks: Bytes) -> tuple[Ints, Ints]:
@@ -80,12 +100,11 @@ def different(masks: Bytes) -> tuple[Ints, Ints]:
     if not masks.size:
         return np.zeros(min(1, len(masks)), np.int64), np.zeros(len(masks), np.int64)
     rows = words(masks.reshape(len(masks), -1))
-    # Equal matrices have equal sums; whether the others differ is looked at.
-    weights = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64)
-    sums = rows.astype(np.uint64, copy=False) @ weights
-    _, first, number = np.unique(sums, return_index=True, return_inverse=True)
+    # Equal matrices have equal sums; whether those with equal sums are equal is looked at.
+    _, first, number = np.unique(_sums(rows), return_index=True, return_inverse=True)
     number = number.reshape(-1)
-    if len(first) < len(rows) and not np.array_equal(rows, rows[first[number]]):
+    later = np.flatnonzero(first[number] != np.arange(len(rows)))
+    if not np.array_equal(rows[later], rows[first[number[later]]]):
         names = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).reshape(-1)
         _, first, number = np.unique(names, return_index=True, return_inverse=True)
         number = number.reshape(-1)
@@ -93,6 +112,17 @@ def different(masks: Bytes) -> tuple[Ints, Ints]:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return first[order].astype(np.int64), rank[number]
+
+
+def _sums(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """A number for each row; few different rows have the same."""
+    weights = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64)
+    sums = np.empty(len(rows), dtype=np.uint64)
+    for some in _pieces(len(rows), rows.shape[1] * 8):
+        numbers = rows[some].astype(np.uint64)
+        numbers ^= numbers >> np.uint64(32)  # else the highest bits would hardly count
+        np.matmul(numbers, weights, out=sums[some])
+    return sums
 
 
 _STEPS = ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
@@ -112,11 +142,17 @@ def turned(masks: Bytes, width: int) -> Bytes:
     down = -(-height // 8)
     if height % 8:
         masks = np.concatenate([masks, np.zeros((num, -height % 8, across), np.uint8)], axis=1)
+    found = np.empty((num, across, 8, down), dtype=np.uint8)
     # A word has the 8 bytes of 8 rows, one below the other.
     blocks = masks.reshape(num, down, 8, across).transpose(0, 3, 1, 2)
-    words = np.ascontiguousarray(blocks).view("<u8")[..., 0]
-    for shift, chosen in _STEPS:
-        swapped = (words ^ (words >> np.uint64(shift))) & np.uint64(chosen)
-        words = words ^ swapped ^ (swapped << np.uint64(shift))
-    found = words[..., None].view(np.uint8).transpose(0, 1, 3, 2)
+    for some in _pieces(num, height * across):
+        words = blocks[some].copy("C").view("<u8")[..., 0]
+        for shift, chosen in _STEPS:
+            swapped = words >> np.uint64(shift)
+            swapped ^= words
+            swapped &= np.uint64(chosen)
+            words ^= swapped
+            swapped <<= np.uint64(shift)
+            words ^= swapped
+        found[some] = words[..., None].view(np.uint8).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(found.reshape(num, across * 8, down)[:, :width])

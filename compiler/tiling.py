@@ -23,7 +23,7 @@ from attnloom.compiler.runs import Ints
 _BRANCH = 4
 """Into how many a tile is cut along each axis."""
 
-_MASK_ELEMENTS = 1 << 24
+_MASK_ELEMENTS = 1 << 22
 """Pairs of partial tiles that are worked out at once."""
 
 _TILES_AT_ONCE = 1 << 20

@@ -65,9 +65,10 @@ def compile_region(
 
 def part_of_tiles(layout: BlockLayout, heads: int, model: CostModel) -> Part:
     """A part that executes a layout as it is, packed and scheduled."""
+    turned = layout.transpose()
     halves = []
-    for half in (layout, layout.transpose()):
-        packed = once(pack_half(half, (NONE, NONE), (), Nothing(), 0, model))
+    for half, other in ((layout, turned), (turned, layout)):
+        packed = once(pack_half(half, other, (NONE, NONE), (), Nothing(), 0, model))
         halves.append(with_items(packed, heads, model))
     blocks = layout.num_full, layout.num_partial, layout.num_tiles + layout.num_empty
     return Part(None, "identity", halves[0], halves[1], blocks)

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnloom.compiler.alike import alike, packed_numbers, sortable
-from attnloom.compiler.bits import columns_used, different, num_set, rows_used, turned
+from attnloom.compiler.bits import (
+    columns_used,
+    different,
+    num_set,
+    ranges,
+    rows_used,
+    turned,
+)
 from attnloom.compiler.layout import FULL, BlockLayout
 from attnloom.compiler.model import CostModel
 from attnloom.compiler.passes.draft import Draft, DraftPart
@@ -52,8 +59,10 @@ def _packed(part: DraftPart, draft: Draft) -> DraftPart:
         turned=by_keys,
         pairs=None,
         wide=(),
-        forward=pack_half(layout, (queries, keys), wide, whole, start, model),
-        transposed=pack_half(by_keys, (keys, queries), other_way, whole.transposed(), start, model),
+        forward=pack_half(layout, by_keys, (queries, keys), wide, whole, start, model),
+        transposed=pack_half(
+            by_keys, layout, (keys, queries), other_way, whole.transposed(), start, model
+        ),
     )
 
 
@@ -62,10 +71,11 @@ NONE: Ints = np.zeros(0, dtype=np.int64)
 
 @dataclass
 class _Tiles:
-    """Tiles under change: `rows` counts rows of tiles, ids point into masks, 0 is full.
+    """Tiles under change: `rows` counts rows of tiles, ids point into masks or are `FULL`.
 
     Shapes:
         rows, columns, ids: `(num_tiles,)`; masks: `(num_masks, block_m, row_bytes)`
+        turned: the first masks, perhaps not all, by columns: `(num, block_n, column_bytes)`
     """
 
     block_m: int
@@ -74,35 +84,63 @@ class _Tiles:
     columns: Ints
     ids: Ints
     masks: Bytes
+    turned: Bytes
 
     @classmethod
-    def of(cls, layout: BlockLayout) -> _Tiles:
-        full = np.packbits(
-            np.ones((1, layout.block_m, layout.block_n), dtype=np.bool_), axis=-1, bitorder="little"
-        )
+    def of(cls, layout: BlockLayout, by_columns: BlockLayout) -> _Tiles:
         return cls(
             layout.block_m,
             layout.block_n,
             layout.tile_rows().astype(np.int64),
             layout.column_indices.astype(np.int64),
-            layout.mask_ids.astype(np.int64) + 1,
-            np.concatenate([full, layout.masks]),
+            layout.mask_ids.astype(np.int64),
+            layout.masks,
+            by_columns.masks,
         )
+
+    @classmethod
+    def of_masks(
+        cls, layout: BlockLayout, rows: Ints, columns: Ints, ids: Ints, masks: Bytes
+    ) -> _Tiles:
+        """Tiles of which those whose mask is full are to be called so."""
+        is_full = num_set(masks) == layout.block_m * layout.block_n
+        ids = np.where(is_full[ids], FULL, ids) if is_full.any() else ids
+        none = np.zeros((0, layout.block_n, -(-layout.block_m // 8)), dtype=np.uint8)
+        return cls(layout.block_m, layout.block_n, rows, columns, ids, masks, none)
 
     def keep(self, which: Bools) -> None:
         self.rows, self.columns, self.ids = self.rows[which], self.columns[which], self.ids[which]
 
     def rows_used(self) -> Bools:
-        """Which rows each mask uses, `(num_masks, block_m)`."""
-        return rows_used(self.masks)
+        """Which rows each mask uses, and `FULL`, the last of all, `(num_masks + 1, block_m)`."""
+        full = np.ones((1, self.block_m), dtype=np.bool_)
+        return np.concatenate([rows_used(self.masks), full])
 
     def columns_used(self) -> Bools:
-        """Which columns each mask uses, `(num_masks, block_n)`."""
-        return columns_used(self.masks, self.block_n)
+        """Which columns each mask uses, and `FULL`, the last of all, `(num_masks + 1, block_n)`."""
+        known, more = rows_used(self.turned), self.masks[len(self.turned) :]
+        full = np.ones((1, self.block_n), dtype=np.bool_)
+        return np.concatenate([known, columns_used(more, self.block_n), full])
+
+    def by_columns(self, masks: Ints) -> Bytes:
+        """Some masks with rows and columns exchanged, `(num, block_n, column_bytes)`."""
+        if (masks < len(self.turned)).all():
+            return self.turned[masks]
+        return turned(self.masks[masks], self.block_n)
+
+    def rows_of_bits(self, tiles: Ints, rows: Ints) -> Bytes:
+        """Single rows of tiles, `(num, row_bytes)`."""
+        ids = self.ids[tiles]
+        full = ranges(np.zeros(1, dtype=np.int64), np.full(1, self.block_n), self.block_n)
+        bits = np.repeat(full, len(tiles), axis=0)
+        partial = np.flatnonzero(ids != FULL)
+        bits[partial] = self.masks[ids[partial], rows[partial]]
+        return bits
 
 
 def pack_half(
     layout: BlockLayout,
+    by_columns: BlockLayout,
     pairs: tuple[Ints, Ints],
     wide: tuple[Wide, ...],
     whole: Region,
@@ -113,13 +151,14 @@ def pack_half(
 
     Args:
         layout: the tiles; holds nothing of the pairs and wide parts.
+        by_columns: the same, transposed.
         pairs: the places of listed pairs, in rows and in columns, `(num_pairs,)` each.
         wide: the parts about scattered tokens.
         whole: all of it, positions or places from `start` on.
         start: the first position.
         model: what gathering costs.
     """
-    tiles = _Tiles.of(layout)
+    tiles = _Tiles.of(layout, by_columns)
     tall = [one.tokens for one in wide if not one.is_columns]
     if tall:
         places = np.unique(np.concatenate(tall)) - start
@@ -144,27 +183,28 @@ def pack_half(
 def _take_long_rows(tiles: _Tiles, layout: BlockLayout) -> tuple[NDArray[np.int32], _Tiles]:
     """Take out places whose row of tiles is long because of them alone; their own tiles."""
     block = tiles.block_m
+    none = np.zeros((0, block), dtype=np.int32), _no_tiles(layout)
     used = tiles.rows_used()
     num_used = used.sum(1)
-    thin = (num_used[tiles.ids] * _FEW_ROWS <= block) & (num_used[tiles.ids] > 0)
+    thin = np.flatnonzero(((num_used * _FEW_ROWS <= block) & (num_used > 0))[tiles.ids])
     num_thin = np.bincount(tiles.rows[thin], minlength=layout.num_query_blocks)
     crowded = num_thin >= _LONG
+    which = thin[crowded[tiles.rows[thin]]]
+    if not len(which):
+        return none
     candidate = np.zeros((layout.num_query_blocks, block), dtype=np.bool_)
-    which = np.flatnonzero(thin & crowded[tiles.rows])
     # Each different mask of a row of tiles counts once.
     pairs = np.unique(tiles.rows[which] * len(tiles.masks) + tiles.ids[which])
     np.logical_or.at(candidate, pairs // len(tiles.masks), used[pairs % len(tiles.masks)])
     candidate &= (candidate.sum(1) * _FEW_ROWS <= block)[:, None]
     places = np.flatnonzero(candidate.reshape(-1))
     places = places[places < layout.query_len]
-    none = np.zeros((0, block), dtype=np.int32), _no_tiles(tiles)
     if np.count_nonzero(candidate.any(1)) <= -(-len(places) // block):
         return none  # as many rows of tiles as before
-    own = _tiles_of_places(tiles, places, layout)
     taken = np.flatnonzero(candidate.any(1))
     left = _emptied(tiles, candidate, used)
-    saved = int(np.count_nonzero(left))
-    if len(own.rows) >= saved:
+    own = _tiles_of_places(tiles, places, used, layout)
+    if len(own.rows) >= np.count_nonzero(left):
         return none
     _clear_rows(tiles, candidate, taken)
     tiles.keep(~left)
@@ -184,31 +224,29 @@ def _tiles_of_tokens(places: Ints, whole: Region, start: int, layout: BlockLayou
     block, width = layout.block_m, layout.num_kv_blocks
     found = rows_read(whole, places + start, start, width, layout.block_n)
     # Which row of bits stands where, 0 for none: few tiles differ, and only those are written out.
-    table = np.zeros((-(-len(places) // block) * width, block), dtype=np.int32)
-    table[found.tokens // block * width + found.stretches, found.tokens % block] = found.ids + 1
+    table = np.zeros((-(-len(places) // block) * block, width), dtype=np.int32)
+    table[: len(places)] = found.table
+    table = np.ascontiguousarray(table.reshape(-1, block, width).transpose(0, 2, 1))
+    table = table.reshape(-1, block)
     first, which = different(table[:, None].view(np.uint8))
     bits = np.concatenate([np.zeros_like(found.bits[:1]), found.bits])
     masks = bits[table[first]]
-    unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
     some = num_set(masks) > 0
     kept = np.flatnonzero(some[which])
-    return _Tiles(block, layout.block_n, kept // width, kept % width, ids[1:][which[kept]], unique)
+    return _Tiles.of_masks(layout, kept // width, kept % width, which[kept], masks)
 
 
 def _columns_of_wide(wide: Wide, start: int, layout: BlockLayout) -> _Columns:
     """The columns of scattered tokens in every row of tiles."""
     found = columns_read(wide, start, layout.num_query_blocks, layout.block_m)
-    places = wide.tokens[found.tokens] - start
-    return _Columns(
-        found.stretches.astype(np.int32),
-        places.astype(np.int32),
-        found.ids.astype(np.int32),
-        found.bits,
-    )
+    table = np.ascontiguousarray(found.table.T)
+    row, token = np.nonzero(table)
+    places = (wide.tokens - start).astype(np.int32)[token]
+    return _Columns(row.astype(np.int32), places, table[row, token] - np.int32(1), found.bits)
 
 
-def _no_tiles(tiles: _Tiles) -> _Tiles:
-    return _Tiles(tiles.block_m, tiles.block_n, NONE, NONE, NONE, tiles.masks[:1])
+def _no_tiles(layout: BlockLayout) -> _Tiles:
+    return _Tiles.of_masks(layout, NONE, NONE, NONE, layout.masks[:0])
 
 
 def _emptied(tiles: _Tiles, candidate: Bools, used: Bools) -> Bools:
@@ -222,7 +260,7 @@ def _emptied(tiles: _Tiles, candidate: Bools, used: Bools) -> Bools:
 
 def _clear_rows(tiles: _Tiles, candidate: Bools, taken: Ints) -> None:
     """Clear the candidates' rows in partial masks; in full tiles they may stay, being void."""
-    touched = np.flatnonzero(np.isin(tiles.rows, taken) & (tiles.ids > 0))
+    touched = np.flatnonzero(np.isin(tiles.rows, taken) & (tiles.ids != FULL))
     if not len(touched):
         return
     flags = candidate[taken]
@@ -236,8 +274,11 @@ def _clear_rows(tiles: _Tiles, candidate: Bools, taken: Ints) -> None:
     tiles.masks = np.concatenate([tiles.masks, cleared])
 
 
-def _tiles_of_places(tiles: _Tiles, places: Ints, layout: BlockLayout) -> _Tiles:
-    """The tiles of listed places: row `places[k]` is row `k` of the new rows of tiles."""
+def _tiles_of_places(tiles: _Tiles, places: Ints, used: Bools, layout: BlockLayout) -> _Tiles:
+    """The tiles of listed places: row `places[k]` is row `k` of the new rows of tiles.
+
+    `used` tells which rows each mask uses.
+    """
     block = tiles.block_m
     offsets = np.searchsorted(tiles.rows, np.arange(layout.num_query_blocks + 1))
     row, local = places // block, places % block
@@ -245,15 +286,13 @@ def _tiles_of_places(tiles: _Tiles, places: Ints, layout: BlockLayout) -> _Tiles
     entry = np.repeat(np.arange(len(places)), counts)
     at = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     tile = np.repeat(offsets[row], counts) + at
-    bits = tiles.masks[tiles.ids[tile], local[entry]]
-    some = bits.any(1)
-    entry, tile, bits = entry[some], tile[some], bits[some]
+    some = used[tiles.ids[tile], local[entry]]
+    entry, tile = entry[some], tile[some]
     width = layout.num_kv_blocks
     codes, which = np.unique(entry // block * width + tiles.columns[tile], return_inverse=True)
     masks = np.zeros((len(codes), block, tiles.masks.shape[2]), dtype=np.uint8)
-    masks[which.reshape(-1), entry % block] = bits
-    unique, ids = _unique_masks(np.concatenate([tiles.masks[:1], masks]))
-    return _Tiles(block, tiles.block_n, codes // width, codes % width, ids[1:], unique)
+    masks[which.reshape(-1), entry % block] = tiles.rows_of_bits(tile, local[entry])
+    return _Tiles.of_masks(layout, codes // width, codes % width, np.arange(len(codes)), masks)
 
 
 # --- thin columns --------------------------------------------------------------------------------
@@ -278,7 +317,8 @@ def _take_thin_columns(tiles: _Tiles, model: CostModel) -> _Columns:
     """Take out tiles that cost more than their columns do gathered."""
     empty = np.zeros(0, dtype=np.int32)
     none = _Columns(empty, empty, empty, np.zeros((0, -(-tiles.block_m // 8)), dtype=np.uint8))
-    used = tiles.columns_used().sum(1)
+    columns = tiles.columns_used()
+    used = columns.sum(1)
     # A tile is worth it only beside another one that its columns leave room for.
     may_be = (used < tiles.block_n)[tiles.ids]
     if np.count_nonzero(may_be) < 2:
@@ -302,19 +342,18 @@ def _take_thin_columns(tiles: _Tiles, model: CostModel) -> _Columns:
     taken = which[order[number <= last[group]]]
     if not len(taken):
         return none
-    found = _columns_of(tiles, np.sort(taken))
+    found = _columns_of(tiles, np.sort(taken), columns)
     left = np.ones(len(tiles.rows), dtype=np.bool_)
     left[taken] = False
     tiles.keep(left)
     return found
 
 
-def _columns_of(tiles: _Tiles, which: Ints) -> _Columns:
-    """The used columns of some tiles, tile by tile."""
+def _columns_of(tiles: _Tiles, which: Ints, used: Bools) -> _Columns:
+    """The used columns of some tiles, tile by tile; `used` tells which each mask uses."""
     masks, of_tile = np.unique(tiles.ids[which], return_inverse=True)
-    by_column = turned(tiles.masks[masks], tiles.block_n)
-    mask, column = np.nonzero(by_column.any(-1))
-    bits, ids = _unique_rows(by_column[mask, column])
+    mask, column = np.nonzero(used[masks])
+    bits = tiles.by_columns(masks)[mask, column]
     of_tile = of_tile.reshape(-1)
     counts = np.bincount(mask, minlength=len(masks))
     each = counts[of_tile]
@@ -323,14 +362,8 @@ def _columns_of(tiles: _Tiles, which: Ints) -> _Columns:
     starts = np.cumsum(counts) - counts
     at = np.arange(int(each.sum())) + np.repeat(starts[of_tile] - begin, each)
     places = (np.repeat(first, each) + column[at]).astype(np.int32)
-    chosen = ids[at].astype(np.int32)
-    return _Columns(np.repeat(tiles.rows[which].astype(np.int32), each), places, chosen, bits)
-
-
-def _unique_rows(rows: Bytes) -> tuple[Bytes, Ints]:
-    """The different rows of bytes, and the number of each."""
-    first, number = different(rows[:, None])
-    return rows[first], number
+    rows = np.repeat(tiles.rows[which].astype(np.int32), each)
+    return _Columns(rows, places, at.astype(np.int32), bits)
 
 
 def _columns_of_pairs(
@@ -350,9 +383,9 @@ def _columns_of_pairs(
     codes, which = np.unique(row * layout.kv_len + columns, return_inverse=True)
     bits = np.zeros((len(codes), -(-block // 8)), dtype=np.uint8)
     np.bitwise_or.at(bits, (which.reshape(-1), local // 8), (1 << local % 8).astype(np.uint8))
-    different, ids = _unique_rows(bits)
+    first, ids = different(bits[:, None])
     row, place = np.divmod(codes, layout.kv_len)
-    return _Columns(row.astype(np.int32), place.astype(np.int32), ids.astype(np.int32), different)
+    return _Columns(row.astype(np.int32), place.astype(np.int32), ids.astype(np.int32), bits[first])
 
 
 def _joined(parts: list[_Columns], regular: int, width: int) -> _Columns:
@@ -389,7 +422,7 @@ def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.
     block_m, block_n = layout.block_m, layout.block_n
     rows = columns.rows
     if not len(rows):
-        return np.zeros((0, block_n), dtype=np.int32), _no_tiles(_Tiles.of(layout))
+        return np.zeros((0, block_n), dtype=np.int32), _no_tiles(layout)
     starts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
     lengths = np.diff(np.append(starts, len(rows)))
     per_row = -(-lengths // block_n)
@@ -400,23 +433,17 @@ def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.
     # Number 0 stands for a slot without a column.
     slots = np.zeros(len(gathered), dtype=np.int32)
     slots[place] = columns.ids + 1
-    groups, one = alike(packed_numbers(slots.reshape(-1, block_n), len(columns.bits) + 1))
+    slots = slots.reshape(-1, block_n)
+    one, groups = different(slots.view(np.uint8)[:, None])
     bits = np.concatenate([np.zeros_like(columns.bits[:1]), columns.bits])
-    masks = turned(bits[slots.reshape(-1, block_n)[one]], block_m)
-    unique, ids = _unique_masks(np.concatenate([_Tiles.of(layout).masks[:1], masks]))
-    row_of_tile = np.repeat(rows[starts], per_row)
+    masks = turned(bits[slots[one]], block_m)
+    row_of_tile = np.repeat(rows[starts], per_row).astype(np.int64)
     numbers = -1 - np.arange(len(row_of_tile))
-    tiles = _Tiles(block_m, block_n, row_of_tile.astype(np.int64), numbers, ids[1:][groups], unique)
+    tiles = _Tiles.of_masks(layout, row_of_tile, numbers, groups, masks)
     return gathered.reshape(-1, block_n), tiles
 
 
 # --- putting together ----------------------------------------------------------------------------
-
-
-def _unique_masks(masks: Bytes) -> tuple[Bytes, Ints]:
-    """The different masks, the first of all first, and the number of each."""
-    first, number = different(masks)
-    return masks[first], number
 
 
 def _assembled(
@@ -432,12 +459,9 @@ def _assembled(
     columns = np.concatenate([plain.columns, own.columns, more.columns])
     starts = np.cumsum([0, len(plain.masks), len(own.masks)])
     ids = np.concatenate(
-        [part.ids + start for part, start in zip(parts, starts, strict=True)]
+        [np.where(part.ids == FULL, FULL, part.ids + start)
+         for part, start in zip(parts, starts, strict=True)]
     )  # fmt: skip
-    masks = np.concatenate([part.masks for part in parts])
-    used, inverse = np.unique(ids, return_inverse=True)
-    kept, numbers = _unique_masks(np.concatenate([plain.masks[:1], masks[used]]))
-    ids = numbers[1:][inverse.reshape(-1)]  # 0 is full
     # Gathered tiles last, others by column; a negative number would come first.
     place = np.where(columns < 0, layout.num_kv_blocks - columns, columns)
     num_rows, num_places = regular + len(listed), layout.num_kv_blocks + len(gathered) + 1
@@ -447,9 +471,8 @@ def _assembled(
         layout.query_len, layout.kv_len, layout.block_m, layout.block_n,
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         columns[order].astype(np.int32),
-        (ids[order] - 1).astype(np.int32),
-        kept[1:], gathered, listed,
+        ids[order].astype(np.int32),
+        np.concatenate([part.masks for part in parts]), gathered, listed,
         np.zeros((0, 4), dtype=np.int32), np.zeros((0, 3), dtype=np.int32),
     )  # fmt: skip
-    assert FULL == -1
     return replace(found, items=found.whole_rows())

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from attnloom.compiler.alike import alike, sortable
+from attnloom.compiler.alike import alike
 from attnloom.compiler.bits import Bytes, different, ranges
 from attnloom.compiler.regions import (
     FULL,
@@ -96,88 +97,86 @@ def columns_read(wide: Wide, start: int, num_rows: int, block: int) -> Reads:
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """What single tokens share with stretches of `block` positions, an entry for each such pair.
+    """What single tokens share with stretches of `block` positions.
 
-    Entries are those with a pair, by stretches and then by tokens. `bits` are different rows of
-    bits, the first of them full, and `ids` say which an entry has.
+    `table` is 0 where nothing is shared, or else tells the row of `bits` plus 1.
 
     Shapes:
-        tokens, stretches, ids: `(num_entries,)`, the number of a token and of a stretch
+        table: int32 `(num_tokens, num_stretches)`
         bits: `(num_different, ceil(block / 8))`
     """
 
-    tokens: Ints
-    stretches: Ints
-    ids: Ints
+    table: NDArray[np.int32]
     bits: Bytes
 
 
 def rows_read(region: Region, tokens: Ints, start: int, num_stretches: int, block: int) -> Reads:
     """What the tokens read of each column of tiles."""
-    found = [
-        _read(region, tokens[first : first + _TOKENS_AT_ONCE], start, num_stretches, block)
-        for first in range(0, len(tokens), _TOKENS_AT_ONCE)
-    ]
-    codes = [
-        (token + step * _TOKENS_AT_ONCE, stretch)
-        for is_full in (True, False)
-        for step, (whole, partial, _) in enumerate(found)
-        for token, stretch in [whole if is_full else partial]
-    ]
-    number, stretch = (np.concatenate(one) for one in zip(*codes, strict=True))
+    table = np.zeros((len(tokens), num_stretches), dtype=np.int32)
     full = ranges(np.zeros(1, dtype=np.int64), np.full(1, block), block)
-    rows = np.concatenate([full, *(bits for _, _, bits in found)])
-    first, which = different(rows[:, None])
-    ids = np.zeros(len(number), dtype=np.int64)
-    ids[len(number) + 1 - len(rows) :] = which[1:]
-    order = np.lexsort((sortable(number, len(tokens)), sortable(stretch, num_stretches)))
-    return Reads(number[order], stretch[order], ids[order], rows[first])
+    rows = [full]
+    cells: list[Ints] = []
+    for begin in range(0, len(tokens), _TOKENS_AT_ONCE):
+        some = slice(begin, begin + _TOKENS_AT_ONCE)
+        token, stretch, bits = _read(region, tokens[some], start, block, table[some])
+        rows.append(bits)
+        cells.append((token + begin) * num_stretches + stretch)
+    first, number = different(np.concatenate(rows)[:, None])
+    table.reshape(-1)[np.concatenate([_NONE, *cells])] = number[1:] + 1
+    return Reads(table, np.concatenate(rows)[first])
 
 
-_Entries = tuple[Ints, Ints]
-"""Numbers of tokens and of stretches, `(num_entries,)` each."""
+_Partial = tuple[Ints, Ints, Bytes]
+"""Numbers of tokens and of stretches, `(num,)` each, and what the tokens read of them."""
 
 
 def _read(
-    region: Region, tokens: Ints, start: int, num_stretches: int, block: int
-) -> tuple[_Entries, _Entries, Bytes]:
-    """The stretches that tokens read whole, those that they read in part, and what of these."""
+    region: Region, tokens: Ints, start: int, block: int, table: NDArray[np.int32]
+) -> _Partial:
+    """Set the table to 1 where tokens read whole stretches, and give those they read in part."""
     try:
         runs = region.runs(tokens)
     except TooComplex:  # in another order rows have no ranges
-        return _asked(region, tokens, start, num_stretches, block)
-    first, last = (runs.starts - start) // block, (runs.stops - 1 - start) // block
-    counts = last - first + 1
-    run = np.repeat(np.arange(len(counts)), counts)
-    stretch = np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts - first, counts)
-    token = runs.rows[run]
-    begin = stretch * block + start
-    left, right = runs.starts[run] - begin, runs.stops[run] - begin
-    is_full = (left <= 0) & (right >= block)
-    whole = token[is_full], stretch[is_full]
-    partial = np.flatnonzero(~is_full)
-    token, stretch = token[partial], stretch[partial]
-    bits = ranges(left[partial], right[partial], block)
-    # Ranges of one token in one stretch follow each other.
+        return _asked(region, tokens, start, block, table)
+    token, begin, end = runs.rows, runs.starts - start, runs.stops - start
+    head, tail = begin // block, end // block
+    whole = head + (begin % block > 0)
+    steps = np.zeros((len(table), table.shape[1] + 1), dtype=np.int32)
+    long = np.flatnonzero(whole < tail)
+    np.add.at(steps, (token[long], whole[long]), 1)
+    np.add.at(steps, (token[long], tail[long]), -1)
+    np.cumsum(steps[:, :-1], axis=1, out=table)
+    # What is left of a range lies in its first and in its last stretch.
+    at_head = np.flatnonzero(whole > head)
+    at_tail = np.flatnonzero((end % block > 0) & ~((whole > head) & (tail == head)))
+    run = np.concatenate([at_head, at_tail])
+    stretch = np.concatenate([head[at_head], tail[at_tail]])
+    # Ranges of one token in one stretch are put together.
+    order = np.lexsort((stretch, token[run]))
+    run, stretch = run[order], stretch[order]
+    bits = ranges(begin[run] - stretch * block, end[run] - stretch * block, block)
+    token = token[run]
     is_first = np.ones(len(token), dtype=np.bool_)
     is_first[1:] = (token[1:] != token[:-1]) | (stretch[1:] != stretch[:-1])
     heads = np.flatnonzero(is_first)
     if len(heads) < len(token):
         bits = np.bitwise_or.reduceat(bits, heads, axis=0)
-    return whole, (token[heads], stretch[heads]), bits
+    return token[heads], stretch[heads], bits
 
 
 def _asked(
-    region: Region, tokens: Ints, start: int, num_stretches: int, block: int
-) -> tuple[_Entries, _Entries, Bytes]:
+    region: Region, tokens: Ints, start: int, block: int, table: NDArray[np.int32]
+) -> _Partial:
     """The same, by asking for every stretch."""
+    num_stretches = table.shape[1]
     token = np.repeat(np.arange(len(tokens)), num_stretches)
     stretch = np.tile(np.arange(num_stretches), len(tokens))
     tiles = Tiles(tokens[token], stretch * block + start, 1, block, start)
     kinds = region.classify(tiles)
-    whole, unsure = np.flatnonzero(kinds == FULL), np.flatnonzero(kinds == MIXED)
+    table[:] = (kinds == FULL).reshape(table.shape)
+    unsure = np.flatnonzero(kinds == MIXED)
     groups, first = alike(region.signature(tiles.select(unsure)))
     bits = region.bits(tiles.select(unsure[first]))[groups, 0]
     some = bits.any(1)
     partial = unsure[some]
-    return (token[whole], stretch[whole]), (token[partial], stretch[partial]), bits[some]
+    return token[partial], stretch[partial], bits[some]

@@ -7,8 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from attnloom.compiler.alike import alike, packed_numbers
-from attnloom.compiler.bits import ranges
+from attnloom.compiler.bits import different, ranges
 from attnloom.compiler.limits import MAX_RUNS, TooLarge
 from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Bytes, Kinds, Region, Tiles
 from attnloom.compiler.regions.rectangles import rectangles
@@ -94,7 +93,7 @@ class Same(Region):
             known = rows >= 0
             least = np.where(known, rows, _FAR).min(1)
             relative = np.where(known, rows - least[:, None] + 1, 0)
-            groups, _ = alike(packed_numbers(relative, int(relative.max(initial=0)) + 1))
+            _, groups = different(relative.view(np.uint8)[:, None])
             self._known_shapes[name] = least, groups
         return self._known_shapes[name]
 
