@@ -154,13 +154,11 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
             f"the layout has {len(first):,} different partial tiles, "
             f"over {MAX_MASK_BYTES >> 30} GiB of masks"
         )
-    none_yet = np.zeros((0, height, row_bytes), dtype=np.uint8)
+    packed = np.empty((len(first), height, row_bytes), dtype=np.uint8)
     step = max(1, _MASK_ELEMENTS // (height * width))
-    parts = [
-        region.bits(mixed.select(first[begin : begin + step]))
-        for begin in range(0, len(first), step)
-    ]
-    packed = parts[0] if len(parts) == 1 else np.concatenate([none_yet, *parts])
+    for begin in range(0, len(first), step):
+        some = slice(begin, begin + step)
+        packed[some] = region.bits(mixed.select(first[some]))
     sums = num_set(packed)
     kept, ids = different(packed)
     ids[sums == height * width] = FULL_MASK

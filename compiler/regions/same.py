@@ -23,7 +23,7 @@ class Same(Region):
     """The pairs of tokens `i` and `j` with `ids[i] == ids[j]`; a negative id joins nothing.
 
     Shapes:
-        ids: `(length,)`, numbered from 0
+        ids: `(length,)`, small numbers, not all of which need occur
     """
 
     ids: Ints
@@ -37,8 +37,11 @@ class Same(Region):
     @classmethod
     def of(cls, ids: Ints) -> Same:
         """From any integers; negative ones are ids like others."""
-        _, numbers = np.unique(ids, return_inverse=True)
-        return cls(numbers.reshape(-1).astype(np.int64))
+        ids = np.asarray(ids)
+        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))[: len(ids)]
+        _, numbers = np.unique(ids[starts], return_inverse=True)
+        lengths = np.diff(np.append(starts, len(ids)))
+        return cls(np.repeat(numbers.reshape(-1).astype(np.int64), lengths))
 
     def _at(self, positions: Ints, absent: int) -> Ints:
         length = len(self.ids)
@@ -127,10 +130,13 @@ class Same(Region):
     def _span_of_position(self) -> tuple[Ints, Ints] | None:
         """Where the stretch of each position's id begins and ends, if every id has one."""
         table = self._runs_of_ids
-        if len(table.starts) >= len(table.offsets):
+        if (np.diff(table.offsets) > 1).any():
             return None
-        known = np.maximum(self.ids, 0)
-        return table.starts[known], np.where(self.ids >= 0, table.stops[known], 0)
+        known = self.ids >= 0
+        ends = np.zeros((2, len(self.ids)), dtype=np.int64)
+        run = table.offsets[self.ids[known]]
+        ends[0, known], ends[1, known] = table.starts[run], table.stops[run]
+        return ends[0], ends[1]
 
     @cached_property
     def _runs_of_ids(self) -> Runs:
@@ -139,7 +145,7 @@ class Same(Region):
         stops = np.concatenate([starts[1:], [len(ids)]])
         number = ids[starts]
         known = number >= 0
-        count = int(ids.max(initial=-1)) + 1
+        count = max(1, int(ids.max(initial=-1)) + 1)
         return Runs.of_ranges(count, number[known], starts[known], stops[known])
 
     def runs(self, rows: Ints) -> Runs:

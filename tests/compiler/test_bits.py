@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,10 +25,19 @@ def packed(matrices: np.ndarray) -> np.ndarray:
     return np.packbits(matrices, axis=-1, bitorder="little")
 
 
-@given(st.integers(1, 9), sizes, sizes, st.integers(0, 99))
-def test_everything_is_as_with_booleans(num: int, height: int, width: int, seed: int) -> None:
+@given(st.integers(1, 9), sizes, sizes, st.integers(0, 99), st.sampled_from([1, 300, 1 << 17]))
+def test_everything_is_as_with_booleans(
+    num: int, height: int, width: int, seed: int, piece: int
+) -> None:
     matrices = drawn(num, height, width, seed)
     masks = packed(matrices)
+    masks.flags.writeable = False
+    with mock.patch.object(bits, "_PIECE", piece):
+        check_all(masks, matrices)
+
+
+def check_all(masks: np.ndarray, matrices: np.ndarray) -> None:
+    width = matrices.shape[2]
     assert np.array_equal(bits.turned(masks, width), packed(matrices.transpose(0, 2, 1)))
     assert bits.num_set(masks).tolist() == matrices.sum((1, 2)).tolist()
     assert np.array_equal(bits.rows_used(masks), matrices.any(2))
@@ -38,11 +49,23 @@ def test_everything_is_as_with_booleans(num: int, height: int, width: int, seed:
     assert first.tolist() == [names.index(name) for name in known]
 
 
-@given(st.lists(st.tuples(st.integers(-9, 80), st.integers(-9, 80)), min_size=1), sizes)
-def test_ranges_are_cut_off_at_the_row(ends: list[tuple[int, int]], width: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(-9, 80), st.integers(-9, 80)), min_size=1),
+    sizes,
+    st.sampled_from([1, 40, 1 << 17]),
+)
+def test_ranges_are_cut_off_at_the_row(ends: list[tuple[int, int]], width: int, piece: int) -> None:
     first, stop = np.array(ends).T
     wanted = (np.arange(width) >= first[:, None]) & (np.arange(width) < stop[:, None])
-    assert np.array_equal(bits.ranges(first, stop, width), packed(wanted))
+    with mock.patch.object(bits, "_PIECE", piece):
+        assert np.array_equal(bits.ranges(first, stop, width), packed(wanted))
+
+
+def test_matrices_that_differ_in_the_highest_bits_have_different_sums() -> None:
+    masks = np.zeros((257, 128, 16), dtype=np.uint8)
+    masks[np.arange(256), np.arange(256) // 2, np.arange(256) % 2 * 8 + 7] = 1 << 7
+    rows = bits.words(masks.reshape(257, -1))
+    assert len(np.unique(bits._sums(rows))) == 257
 
 
 def test_matrices_with_equal_sums_are_told_apart(monkeypatch) -> None:  # type: ignore[no-untyped-def]

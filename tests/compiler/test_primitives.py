@@ -22,7 +22,9 @@ from region_model import (
 
 from attnloom.compiler.primitives import primitives
 from attnloom.compiler.primitives.base import BadArgument, Context, Kind, Primitive
-from attnloom.compiler.regions import both, either, minus
+from attnloom.compiler.primitives.whole import Causal
+from attnloom.compiler.regions import both, either, minus, square
+from attnloom.compiler.regions.same import Same
 from attnloom.compiler.runs import Runs
 from attnloom.compiler.tokens import Stretch, TokenSet
 from attnloom.compiler.vocabulary import reserved
@@ -91,6 +93,23 @@ def test_neighborhoods_of_many_groups_are_their_definition(data: st.DataObject) 
     assert np.array_equal(region.contains(np.arange(n)[:, None], np.arange(n)), wanted)
     assert np.array_equal(dense_of_runs(region, n), wanted)
     assert region.zones(0, n).count() == wanted.sum()
+
+
+@given(
+    st.lists(st.integers(-1, 6), min_size=1, max_size=24),
+    st.sampled_from([(4, 4), (8, 16), (5, 5)]),
+    st.booleans(),
+)
+def test_same_joins_equal_ids_that_leave_numbers_out(
+    ids: list[int], tiles: tuple[int, int], causal: bool
+) -> None:
+    values = np.array(ids)
+    dense = (values[:, None] == values) & (values >= 0)
+    region = both(Same(values), square(len(ids)))
+    check_region(region, dense, tiles)
+    if causal:
+        band = Causal().region(len(ids))
+        check_region(both(region, band), np.tril(dense), tiles)
 
 
 @pytest.mark.slow
