@@ -96,13 +96,13 @@ def _isqrt(a: int) -> int:
 # --- arrays --------------------------------------------------------------------------------------
 
 
-def _array_log2(a: Ints) -> Ints:
-    found, rest = np.zeros_like(a), a.copy()
-    for shift in (32, 16, 8, 4, 2, 1):
-        large = rest >= 1 << shift
-        found = np.where(large, found + shift, found)
-        rest = np.where(large, rest >> shift, rest)
-    return found
+def _array_log2(a: NDArray[Any]) -> NDArray[Any]:
+    if a.dtype == object:
+        return np.asarray(np.frompyfunc(_log2, 1, 1)(a))
+    # The exponent of a float; large numbers may have been rounded up to the next power of two.
+    exponent = (a.astype(np.float64).view(np.int64) >> 52) - 1023
+    exponent -= (np.int64(1) << exponent) > a
+    return exponent.astype(a.dtype)
 
 
 def _array_isqrt(a: Ints) -> Ints:

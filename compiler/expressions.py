@@ -50,10 +50,13 @@ class Expression:
             return frozenset((self.name,))
         return frozenset().union(*(operand.positions for operand in self.operands))
 
-    def evaluate(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> Any:
-        """Its value for arrays that broadcast; positions must be within the checked range."""
+    def evaluate(self, i: NDArray[Any], j: NDArray[Any]) -> Any:
+        """Its value for arrays that broadcast; positions must be within the checked range.
+
+        Both arrays have one type of integers, in which it is worked out.
+        """
         if self.is_number:
-            return np.int64(self.value)
+            return i.dtype.type(self.value)
         if self.name in ("i", "j"):
             return i if self.name == "i" else j
         return OPERATIONS[self.name].array(*(operand.evaluate(i, j) for operand in self.operands))
@@ -84,6 +87,11 @@ class Expression:
         if low <= -_SAFE or high >= _SAFE:
             raise NumberTooLarge("the number can be beyond 62 bits")
         return low, high
+
+    def largest(self, length: int) -> int:
+        """What no number on the way to its value exceeds, signs aside, over `0..length`."""
+        ends = max(abs(end) for end in self.checked_bounds(length))
+        return max([ends, *(operand.largest(length) for operand in self.operands)])
 
     def __str__(self) -> str:
         if self.is_number:

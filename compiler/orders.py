@@ -28,7 +28,7 @@ from attnloom.compiler.regions import (
     Same,
     Tiles,
 )
-from attnloom.compiler.regions.base import Bools, Both, Either, Kinds, Minus
+from attnloom.compiler.regions.base import Bools, Both, Bytes, Either, Kinds, Minus
 from attnloom.compiler.runs import Ints, Runs
 from attnloom.compiler.tokens import TokenSet
 from attnloom.compiler.zones import TooComplex, Zones
@@ -118,6 +118,11 @@ class Reordered(Region):
 
     def contains(self, i: Ints, j: Ints) -> Bools:
         return self._boxes.contains(self._at(i), self._at(j))
+
+    def bits(self, tiles: Tiles) -> Bytes:
+        first, which = np.unique(tiles.columns, return_inverse=True)
+        keys = self._at(first[:, None] + np.arange(tiles.width))
+        return self._boxes.bits_between(self._at(tiles.queries), keys, which.reshape(-1))
 
     def _at(self, places: Ints) -> Ints:
         inside = (places >= 0) & (places < self.order.length)

@@ -26,7 +26,7 @@ _BRANCH = 4
 _MASK_ELEMENTS = 1 << 22
 """Pairs of partial tiles that are worked out at once."""
 
-_TILES_AT_ONCE = 1 << 20
+_TILES_AT_ONCE = 1 << 18
 
 
 def tile(region: Region, start: int, stop: int, block_m: int, block_n: int) -> BlockLayout:
@@ -139,14 +139,29 @@ def _shrunk(tiles: Tiles, block_m: int, block_n: int, stop: int) -> Tiles:
     return _children(tiles, tiles.height // block_m, tiles.width // block_n, stop)
 
 
+def _groups(region: Region, tiles: Tiles) -> tuple[Ints, Ints]:
+    """A group for each tile, tiles of a group look the same; and the first tile of each group."""
+    parts, some, signatures = [], [], []
+    num = 0
+    for number, part in enumerate(_chunks(tiles)):
+        signature = region.signature(part)
+        groups, first = alike(signature)
+        parts.append(groups + num)
+        num += len(first)
+        some.append(first + number * _TILES_AT_ONCE)
+        signatures.append(signature[first])
+    if len(parts) == 1:
+        return parts[0], some[0]
+    groups, first = alike(np.concatenate(signatures))
+    return groups[np.concatenate(parts)], np.concatenate(some)[first]
+
+
 def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints, np.ndarray, Ints]:
     """Row, column and mask of every tile that is not empty; masks, and the different ones of them.
 
     A tile has the number of a different one.
     """
-    none = np.zeros((0, 0), dtype=np.int64)
-    signature = [region.signature(part) for part in _chunks(mixed)] if len(mixed) else [none]
-    groups, first = alike(np.concatenate(signature))
+    groups, first = _groups(region, mixed)
     height, width = mixed.height, mixed.width
     row_bytes = -(-width // 8)
     if len(first) * height * row_bytes > MAX_MASK_BYTES:

@@ -28,8 +28,7 @@ def _tiled(part: DraftPart, draft: Draft) -> DraftPart:
     wide: tuple[Wide, ...] = ()
     if draft.apart:
         region, pairs = _split(part.region, start)
-        length = stop - start
-        region, wide = take_wide(region, length, draft.block_m, draft.block_n)
+        region, wide = take_wide(region, start, stop, draft.block_m, draft.block_n)
     layout = tile_region(region, start, stop, draft.block_m, draft.block_n)
     return replace(part, layout=layout, pairs=pairs, wide=wide)
 

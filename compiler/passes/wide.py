@@ -50,31 +50,40 @@ class Wide:
 
 
 def take_wide(
-    region: Region, length: int, block_m: int, block_n: int
+    region: Region, start: int, stop: int, block_m: int, block_n: int
 ) -> tuple[Region, tuple[Wide, ...]]:
-    """What is left of a region, and its parts about scattered tokens."""
+    """What is left of a region over `start..stop`, and its parts about scattered tokens."""
     parts = region.parts if isinstance(region, Either) else (region,)
-    found: list[tuple[Region, Rows | Columns]] = []
+    found: list[tuple[Region, Ints, bool]] = []
     for part in parts:
         axis = _axis(part)
-        if axis is not None:
-            size = block_m if isinstance(axis, Columns) else block_n
-            if len(axis.tokens) * (length // size + 1) <= _MOST_ENTRIES:
-                found.append((part, axis))
+        if axis is None:
+            continue
+        is_columns = isinstance(axis, Columns)
+        own, other = (block_n, block_m) if is_columns else (block_m, block_n)
+        if len(axis.tokens) * ((stop - start) // other + 1) > _MOST_ENTRIES:
+            continue
+        runs = zip(*axis.tokens.runs, strict=True)
+        tokens = np.concatenate([_NONE, *(np.arange(first, last) for first, last in runs)])
+        if _are_scattered(tokens - start, own):
+            found.append((part, tokens, is_columns))
     if not found:
         return region, ()
-    taken = [part for part, _ in found]
+    taken = [part for part, _, _ in found]
     left = [part for part in parts if not any(part is one for one in taken)]
     rest = either(*left) if left else Nothing()
     wide: list[Wide] = []
     seen: list[Region] = []
-    for part, axis in found:
-        runs = zip(*axis.tokens.runs, strict=True)
-        tokens = np.concatenate([_NONE, *(np.arange(start, stop) for start, stop in runs)])
+    for part, tokens, is_columns in found:
         before = either(rest, *seen) if seen else rest
-        wide.append(Wide(part, before, tokens, isinstance(axis, Columns)))
+        wide.append(Wide(part, before, tokens, is_columns))
         seen.append(part)
     return rest, tuple(wide)
+
+
+def _are_scattered(places: Ints, block: int) -> bool:
+    """Whether together they would fill far fewer blocks than they are in."""
+    return len(np.unique(places // block)) > 2 * -(-len(places) // block)
 
 
 def _axis(region: Region) -> Rows | Columns | None:

@@ -18,6 +18,9 @@ Bools = NDArray[np.bool_]
 Kinds = NDArray[np.uint8]
 Bytes = NDArray[np.uint8]
 
+_PAIRS_AT_ONCE = 1 << 18
+"""Pairs that are looked at one by one, so few that what is worked out of them stays in cache."""
+
 EMPTY, MIXED, FULL = 0, 1, 2
 """What a tile is: no pair, some or not known, every pair. `min` is "and", `max` is "or"."""
 
@@ -130,7 +133,16 @@ class Region(ABC):
 
     def bits(self, tiles: Tiles) -> Bytes:
         """The same with its rows packed, `(num_tiles, height, ceil(width / 8))`."""
-        return np.packbits(sparing(self, tiles), axis=-1, bitorder="little")
+        found = np.zeros((len(tiles), tiles.height, -(-tiles.width // 8)), dtype=np.uint8)
+        kinds = self.classify(tiles)
+        found[kinds == FULL] = np.packbits(np.ones(tiles.width, np.bool_), bitorder="little")
+        mixed = np.flatnonzero(kinds == MIXED)
+        step = max(1, _PAIRS_AT_ONCE // (tiles.height * tiles.width))
+        for first in range(0, len(mixed), step):
+            some = mixed[first : first + step]
+            dense = self.dense(tiles.select(some))
+            found[some] = np.packbits(dense, axis=-1, bitorder="little")
+        return found
 
 
 class Nothing(Region):
@@ -171,9 +183,6 @@ class _Joined(Region):
     def in_blocks(self, size: int, length: int) -> Region:
         return type(self)(tuple(part.in_blocks(size, length) for part in self.parts))
 
-    def _dense(self, tiles: Tiles) -> list[Bools]:
-        return [sparing(part, tiles) for part in self.parts]
-
 
 class Either(_Joined):
     """The union of its parts."""
@@ -183,9 +192,6 @@ class Either(_Joined):
 
     def classify(self, tiles: Tiles) -> Kinds:
         return reduce(np.maximum, [part.classify(tiles) for part in self.parts])
-
-    def dense(self, tiles: Tiles) -> Bools:
-        return reduce(np.logical_or, self._dense(tiles))
 
     def bits(self, tiles: Tiles) -> Bytes:
         return reduce(np.bitwise_or, [part.bits(tiles) for part in self.parts])
@@ -205,9 +211,6 @@ class Both(_Joined):
 
     def classify(self, tiles: Tiles) -> Kinds:
         return reduce(np.minimum, [part.classify(tiles) for part in self.parts])
-
-    def dense(self, tiles: Tiles) -> Bools:
-        return reduce(np.logical_and, self._dense(tiles))
 
     def spans(self, tiles: Tiles) -> tuple[Ints, Ints] | None:
         found = []
@@ -256,9 +259,6 @@ class Minus(Region):
     def signature(self, tiles: Tiles) -> Ints:
         return np.concatenate([self.part.signature(tiles), self.taken.signature(tiles)], axis=1)
 
-    def dense(self, tiles: Tiles) -> Bools:
-        return sparing(self.part, tiles) & ~sparing(self.taken, tiles)
-
     def bits(self, tiles: Tiles) -> Bytes:
         return self.part.bits(tiles) & ~self.taken.bits(tiles)
 
@@ -280,16 +280,3 @@ class Minus(Region):
 
     def listed(self, height: int, width: int, origin: int) -> Ints | None:
         return self.part.listed(height, width, origin)
-
-
-def sparing(region: Region, tiles: Tiles) -> Bools:
-    """`region.dense(tiles)`, worked out only where a tile is neither full nor empty."""
-    kinds = region.classify(tiles)
-    mixed = kinds == MIXED
-    if mixed.all():
-        return region.dense(tiles)
-    found = np.zeros((len(tiles), tiles.height, tiles.width), dtype=np.bool_)
-    found[kinds == FULL] = True
-    if mixed.any():
-        found[mixed] = region.dense(tiles.select(mixed))
-    return found

@@ -13,7 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from attnloom.compiler.limits import MAX_RUNS, TooLarge
-from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
+from attnloom.compiler.regions.base import (
+    EMPTY,
+    FULL,
+    MIXED,
+    Bools,
+    Bytes,
+    Kinds,
+    Region,
+    Tiles,
+)
 from attnloom.compiler.runs import Ints, Runs
 from attnloom.compiler.zones import Zones
 
@@ -32,6 +41,50 @@ class _Piece(NamedTuple):
     real: Bools
 
 
+class _Ranked(NamedTuple):
+    """One digit of sets of keys, so that ranges of it are found without looking at each key.
+
+    Shapes:
+        least, most: over all sets, `()`
+        sorted: the digits of each set ascending, sets apart by `most - least + 2`
+        first: the keys of the first ranks, packed: `(num_sets * (width + 1), ceil(width / 8))`
+    """
+
+    least: int
+    most: int
+    sorted: Ints
+    first: Bytes
+
+    @classmethod
+    def of(cls, digits: Ints) -> _Ranked:
+        num, width = digits.shape
+        least, most = int(digits.min(initial=0)), int(digits.max(initial=0))
+        order = np.argsort(digits, axis=1, kind="stable")
+        ranks = np.empty((num, 1, width), dtype=np.int32)
+        np.put_along_axis(ranks[:, 0], order, np.arange(width, dtype=np.int32)[None], 1)
+        is_first = ranks < np.arange(width + 1, dtype=np.int32)[:, None]
+        first = np.packbits(is_first, axis=-1, bitorder="little")
+        apart = np.arange(num)[:, None] * (most - least + 2)
+        in_order = np.take_along_axis(digits, order, 1) - least + apart
+        return cls(least, most, in_order.reshape(-1), first.reshape(-1, first.shape[2]))
+
+    def between(self, low: Ints, high: Ints, which: Ints) -> Bytes:
+        """The keys whose digit is in ranges, of the sets that `which` names.
+
+        Shapes:
+            low, high: inclusive, `(num, num_ranges)`; which: `(num,)`; the keys:
+            `(num, num_ranges, ceil(width / 8))`
+        """
+        which = which[:, None]
+        begin = np.clip(low, self.least, self.most + 1)
+        end = np.maximum(np.clip(high + 1, self.least, self.most + 1), begin)
+        apart = which * (self.most - self.least + 2) - self.least
+        # Counting also all keys of earlier sets, and with a rank more for each set.
+        ranks = (np.searchsorted(self.sorted, x + apart) + which for x in (begin, end))
+        bits = [self.first.take(rank.reshape(-1), axis=0) for rank in ranks]
+        return (bits[0] ^ bits[1]).reshape(*low.shape, -1)
+
+
 @dataclass(frozen=True, eq=False)
 class Boxes(Region):
     """The union of boxes in normal form."""
@@ -48,6 +101,40 @@ class Boxes(Region):
                 if d1 > i1 - j2 or d2 < i2 - j1:
                     d = q - k
                     inside = inside & (d >= d1) & (d <= d2)
+            found |= inside
+        return found
+
+    def bits(self, tiles: Tiles) -> Bytes:
+        first, which = np.unique(tiles.columns, return_inverse=True)
+        keys = first[:, None] + np.arange(tiles.width)
+        return self.bits_between(tiles.queries, keys, which.reshape(-1))
+
+    def bits_between(self, queries: Ints, keys: Ints, which: Ints) -> Bytes:
+        """Which keys each query reads, tile by tile, packed.
+
+        Args:
+            queries: of each tile, `(num_tiles, height)`.
+            keys: sets of keys, `(num_sets, width)`.
+            which: the set that each tile meets, `(num_tiles,)`.
+
+        Returns:
+            Bits, `(num_tiles, height, ceil(width / 8))`.
+        """
+        rows = self._digits(queries)
+        ranked = [_Ranked.of(digit) for digit in self._digits(keys)]
+        found = np.zeros((*queries.shape, -(-keys.shape[1] // 8)), dtype=np.uint8)
+        # Boxes often differ in some digits only.
+        known: dict[tuple[int, ...], Bytes] = {}
+        for box in self.form.boxes.tolist():
+            inside = np.full_like(found, 255)
+            for t, (i1, i2, j1, j2, d1, d2) in enumerate(box):
+                name = (t, i1, i2, j1, j2, d1, d2)
+                if name not in known:
+                    q = rows[t]
+                    low, high = np.maximum(j1, q - d2), np.minimum(j2, q - d1)
+                    high = np.where((q >= i1) & (q <= i2), high, low - 1)
+                    known[name] = ranked[t].between(low, high, which)
+                inside &= known[name]
             found |= inside
         return found
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from attnloom.compiler.expressions import Expression
+from attnloom.compiler.likeness import Local, likeness, quotient
 from attnloom.compiler.limits import MAX_DENSE, TooLarge
 from attnloom.compiler.regions.base import EMPTY, FULL, MIXED, Bools, Kinds, Region, Tiles
 from attnloom.compiler.runs import Ints, Runs
@@ -34,10 +37,16 @@ class Condition(Region):
     def _clipped(self, positions: Ints) -> Ints:
         return np.clip(positions, 0, self.length - 1) // self.block
 
+    @cached_property
+    def _integers(self) -> type[np.integer[Any]]:
+        """The smallest, and so the fastest, integers in which the condition can be worked out."""
+        return np.int32 if self.expression.largest(self.count) < 1 << 31 else np.int64
+
     def contains(self, i: Ints, j: Ints) -> Bools:
-        inside = (i >= 0) & (i < self.length) & (j >= 0) & (j < self.length)
-        found = self.expression.evaluate(self._clipped(i), self._clipped(j))
-        return np.asarray(inside & (found != 0))
+        queries, keys = (self._clipped(x).astype(self._integers) for x in (i, j))
+        found = np.asarray(self.expression.evaluate(queries, keys)) != 0
+        found = found & ((i >= 0) & (i < self.length))
+        return np.asarray(found & ((j >= 0) & (j < self.length)))
 
     def classify(self, tiles: Tiles) -> Kinds:
         last_row, last_key = tiles.rows + tiles.height - 1, tiles.columns + tiles.width - 1
@@ -54,9 +63,18 @@ class Condition(Region):
         return np.where((high == 0) | outside, EMPTY, kinds).astype(np.uint8)
 
     def signature(self, tiles: Tiles) -> Ints:
-        kinds = self.classify(tiles).astype(np.int64) - 3
-        code = np.stack([tiles.rows, tiles.columns], axis=1)
-        return np.where((kinds == MIXED - 3)[:, None], code, kinds[:, None])
+        kinds = self.classify(tiles)
+        mixed = tiles.select(kinds == MIXED)
+        ends, numbers = [], []
+        for first, size in ((mixed.rows, tiles.height), (mixed.columns, tiles.width)):
+            low, high = (np.clip(x, 0, self.length - 1) for x in (first, first + size - 1))
+            ends.append(quotient(Local(low, high, first), self.block))
+            # What lies before the first position and beyond the last.
+            numbers += [np.clip(-first, 0, size), np.clip(self.length - first, 0, size)]
+        numbers += likeness(self.expression, *ends)
+        found = np.repeat(kinds.astype(np.int64)[:, None], len(numbers), axis=1)
+        found[kinds == MIXED] = np.stack([np.broadcast_to(x, len(mixed)) for x in numbers], axis=1)
+        return found
 
     def runs(self, rows: Ints) -> Runs:
         if len(rows) * self.length > MAX_DENSE:

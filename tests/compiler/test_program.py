@@ -144,11 +144,11 @@ NUMBERS = "let a0 = 1\n" + "\n".join(f"let a{k} = a{k - 1} * a{k - 1} + n" for k
     ],
 )
 def test_endless_work_is_refused_at_once(text: str, slug: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(PatternError) as error:
         parse(text).mask(1 << 17)
     assert slug in slugs(error)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_lets_nest_only_so_deep() -> None:
