@@ -172,8 +172,8 @@ def _masks(region: Region, full: Tiles, mixed: Tiles) -> tuple[Ints, Ints, Ints,
     packed = np.empty((len(first), height, row_bytes), dtype=np.uint8)
     step = max(1, _MASK_ELEMENTS // (height * width))
     for begin in range(0, len(first), step):
-        some = slice(begin, begin + step)
-        packed[some] = region.bits(mixed.select(first[some]))
+        piece = slice(begin, begin + step)
+        packed[piece] = region.bits(mixed.select(first[piece]))
     sums = num_set(packed)
     kept, ids = different(packed)
     ids[sums == height * width] = FULL_MASK

@@ -431,9 +431,8 @@ def _gathered_tiles(columns: _Columns, layout: BlockLayout) -> tuple[NDArray[np.
     gathered = np.full(int(per_row.sum()) * block_n, NO_PLACE, dtype=np.int32)
     gathered[place] = columns.places
     # Number 0 stands for a slot without a column.
-    slots = np.zeros(len(gathered), dtype=np.int32)
-    slots[place] = columns.ids + 1
-    slots = slots.reshape(-1, block_n)
+    slots = np.zeros((len(gathered) // block_n, block_n), dtype=np.int32)
+    slots.reshape(-1)[place] = columns.ids + 1
     one, groups = different(slots.view(np.uint8)[:, None])
     bits = np.concatenate([np.zeros_like(columns.bits[:1]), columns.bits])
     masks = turned(bits[slots[one]], block_m)
