@@ -229,6 +229,35 @@ class Division:
         found = np.bincount(self.needs.rank, weights=count, minlength=self.ranks)
         return found.astype(np.int64)
 
+    def sent_tokens(self) -> Ints:
+        """How many tokens' keys and values each process gives, to all others together."""
+        count = np.bitwise_count(self.needs.bits).sum(1, dtype=np.int64)
+        found = np.bincount(self.owner[self.needs.unit], weights=count, minlength=self.ranks)
+        return found.astype(np.int64)
+
+    def received_bytes(
+        self, heads: int, kv_heads: int, head_dim: int, *, size: int = 2, exact: int = 4
+    ) -> tuple[Ints, Ints]:
+        """What each process receives in the forward and in the backward pass, `(ranks,)` each.
+
+        Forward these are keys and values, long queries of others, and the results of its own;
+        backward the gradients of what it gave.
+
+        Args:
+            heads: of queries.
+            kv_heads: of keys and of values.
+            head_dim: numbers in each.
+            size: bytes of a number.
+            exact: bytes of a number of a result that is to be merged, and of its lse.
+        """
+        keys = 2 * kv_heads * head_dim * size
+        query, answer = heads * head_dim * size, heads * (head_dim + 1) * exact
+        own = np.bincount(self.owner[self.long // self.unit], minlength=self.ranks)
+        foreign, returned = len(self.long) - own, own * (self.ranks - 1)
+        forward = self.received_tokens() * keys + foreign * query + returned * answer
+        backward = self.sent_tokens() * keys + foreign * answer + returned * query
+        return forward, backward
+
     def long_of(self, rank: int) -> Ints:
         """The places of the long queries of a process."""
         own: Ints = self.long[self.owner[self.long // self.unit] == rank]

@@ -38,7 +38,7 @@ def cut(rows: TileRows, *, rows_of_band: RowsOfBand) -> Pieces:
     totals = tiles.row_counts()
     covered = np.zeros(layout.num_query_blocks, dtype=np.bool_)
     bands = tuple(take_bands(tiles, covered, rows_of_band))
-    long_rows = (*_listed_rows(rows), *_take_long_rows(tiles, totals))
+    long_rows = (*_listed_rows(rows), *_take_long_rows(rows, tiles, totals))
     shared = tuple(_take_shared(tiles, covered))
     block_m, block_n = choose_blocks(tiles)
     gathered, masks = gather(tiles, covered, block_m, block_n)
@@ -68,25 +68,18 @@ def _grid(rows: TileRows) -> BlockLayout:
 def _listed_rows(rows: TileRows) -> Iterator[LongRows]:
     """The listed rows, which are theirs alone here as there."""
     for own in rows.listed:
-        places = own[own != NO_PLACE].astype(np.int64)
-        for start in range(0, len(places), _MAX_LONG):
-            some = np.sort(places[start : start + _MAX_LONG])
-            reads = np.zeros((len(some), rows.num_columns), dtype=np.bool_)
-            reads[rows.reads_of(some)] = True
-            yield _long(some, reads)
+        yield from _long_rows(rows, own[own != NO_PLACE].astype(np.int64))
 
 
-def _take_long_rows(tiles: Tiles, totals: Ints) -> Iterator[LongRows]:
+def _take_long_rows(rows: TileRows, tiles: Tiles, totals: Ints) -> Iterator[LongRows]:
     """Take out the rows that have far more pairs left than a usual row has in all."""
     layout = tiles.layout
     usual = np.median(totals[: layout.query_len])
     is_long = tiles.row_counts() > 3 * usual + 2 * layout.block_n
-    rows = np.flatnonzero(is_long)
-    if not len(rows) or len(rows) > layout.query_len // 8:
+    long = np.flatnonzero(is_long)
+    if not len(long) or len(long) > layout.query_len // 8:
         return
-    original = Tiles(layout)
-    for start in range(0, len(rows), _MAX_LONG):
-        yield _long_rows(original, rows[start : start + _MAX_LONG])
+    yield from _long_rows(rows, long)
     flags = is_long.reshape(-1, layout.block_m)
     patterns, which = np.unique(flags, axis=0, return_inverse=True)
     taken = np.where(patterns[:, :, None], np.uint8(255), np.uint8(0))
@@ -96,17 +89,13 @@ def _take_long_rows(tiles: Tiles, totals: Ints) -> Iterator[LongRows]:
     tiles.remove(touched, taken, which.reshape(-1)[tiles.rows[touched]])
 
 
-def _long_rows(tiles: Tiles, rows: Ints) -> LongRows:
-    """Some rows with all that they read."""
-    layout = tiles.layout
-    dense = np.zeros((len(rows), layout.num_kv_blocks, layout.block_n), dtype=np.bool_)
-    for place, row in enumerate(rows.tolist()):
-        own = tiles.of_row(row // layout.block_m)
-        bits = tiles.table[tiles.ids[own], row % layout.block_m]
-        dense[place, tiles.columns[own]] = np.unpackbits(
-            bits, axis=-1, count=layout.block_n, bitorder="little"
-        )
-    return _long(rows, dense.reshape(len(rows), -1)[:, : layout.kv_len])
+def _long_rows(rows: TileRows, places: Ints) -> Iterator[LongRows]:
+    """Some rows with all that they read, in gathered tiles too."""
+    for start in range(0, len(places), _MAX_LONG):
+        some = np.sort(places[start : start + _MAX_LONG])
+        reads = np.zeros((len(some), rows.num_columns), dtype=np.bool_)
+        reads[rows.reads_of(some)] = True
+        yield _long(some, reads)
 
 
 def _long(rows: Ints, reads: Bools) -> LongRows:

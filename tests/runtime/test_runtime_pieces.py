@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime_helpers import layout_of
 
+from attnloom.compiler.model import CostModel
+from attnloom.compiler.passes import part_of_tiles
 from attnloom.compiler.tiles import TileRows
 from attnloom.runtime.cut import cut
 from attnloom.runtime.pieces import Pieces
@@ -140,3 +142,16 @@ def test_band_does_not_hang_over_the_last_query() -> None:
     i, j = np.arange(1000)[:, None], np.arange(1000)
     pieces = check((i // 128 == j // 128) & (i % 128 < 100), 128, 128)
     assert sum(band.num_units * band.rows for band in pieces.bands) == 7 * 128
+
+
+def test_long_rows_keep_what_the_plan_has_gathered() -> None:
+    dense = np.zeros((96, 112), dtype=bool)
+    dense[np.arange(96), np.arange(96)] = True
+    dense[81:91, :48] = True
+    dense[81:91, 48::13] = True
+    layout = layout_of(dense, 16, 16)
+    rows = part_of_tiles(layout, 1, CostModel()).forward
+    assert (rows.columns < 0).any()
+    pieces = cut(rows, rows_of_band=ROWS_OF_BAND)
+    assert [part.rows.tolist() for part in pieces.long_rows] == [list(range(81, 91))]
+    assert (dense_of(pieces, rows) == dense).all()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch.multiprocessing as mp
-from hypothesis import given
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from sharded_processes import Case, work
+from sharded_processes import Case, Processes
 
 import attnloom
 from attnloom.compiler.balance import (
@@ -23,6 +22,7 @@ from attnloom.compiler.balance import (
 )
 from attnloom.compiler.grid import grid_of
 from attnloom.compiler.sharding import Division
+from attnloom.testing.programs import Program, programs
 
 TEXTS = [
     "window(each_side=5); global(0..3)",
@@ -42,15 +42,6 @@ DILATED = "window(each_side=24, dilation=4)"
 """Divided by residues if exchanges cost much, with units that are not full."""
 
 SLOW = Network(bytes_per_second=1e5)
-
-
-def run(ranks: int, folder: Path, task: str, argument: Any = None) -> None:
-    """Start processes and wait; what went wrong in one is shown."""
-    try:
-        mp.spawn(work, (ranks, str(folder), task, argument), nprocs=ranks, join=True)
-    except Exception:
-        errors = [path.read_text() for path in sorted(folder.glob("error-*"))]
-        pytest.fail("\n".join(errors) or "a process ended without a word")
 
 
 # --- who has what, without processes -------------------------------------------------------------
@@ -219,17 +210,142 @@ def cases() -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
-def test_results_are_those_of_one_process(ranks: int, tmp_path: Path) -> None:
-    run(ranks, tmp_path, "check_cases", cases())
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    yield from started(2, tmp_path_factory)
 
 
-def test_another_plan_and_bad_calls_are_refused_in_every_process(tmp_path: Path) -> None:
-    run(2, tmp_path, "check_refusals")
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    yield from started(3, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    yield from started(4, tmp_path_factory)
+
+
+def started(ranks: int, factory: pytest.TempPathFactory, **options: float) -> Iterator[Processes]:
+    processes = Processes(ranks, factory.mktemp("processes"), **options)
+    yield processes
+    processes.stop()
+
+
+def test_results_are_those_of_one_process(three: Processes) -> None:
+    three.run("check_cases", cases()[::2])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_results_of_bundled_patterns_are_those_of_one_process(ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", ["two", "three", "four"])
+def test_results_of_all_cases_are_those_of_one_process(
+    ranks: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(ranks).run("check_cases", cases())
+
+
+def test_modifiers_of_scores_have_their_meaning(three: Processes) -> None:
+    text = "pattern p { window(each_side=9); global(0..1) }"
+    case = {"text": text, "n": 140, "heads": 4, "kv_heads": 2}
+    sinks, lengths = torch.tensor([0.5, -1.0, 2.0, 0.0]), torch.tensor([140, 71])
+    three.run(
+        "check_cases",
+        [
+            {**case, "numbers": {"scale": 0.3, "softcap": 2.0}},
+            {**case, "modifiers": {"sinks": sinks}},
+            *(
+                {**case, "modifiers": {"key_lengths": lengths}, "options": options}
+                for options in (
+                    {"overlap": True}, {"overlap": False}, {"balance": "head_tail", "overlap": True}
+                )
+            ),
+            {"text": "pattern p { none }", "n": 140, "modifiers": {"sinks": sinks[:2]}},
+            {**case, "dtype": "bfloat16", "options": {"overlap": True}},
+        ],
+    )  # fmt: skip
+
+
+def test_measured_traffic_of_window_and_globals_does_not_grow(three: Processes) -> None:
+    case = {"name": "longformer", "params": {"reach": 16, "cls": range(3)}, "block": 16}
+    found = three.run("check_cases", [{**case, "n": n} for n in (480, 960, 1440)])
+    for of_rank in found:
+        assert of_rank[0][0] > 0
+        assert of_rank == [of_rank[0]] * 3
+
+
+def test_another_plan_and_bad_calls_are_refused_in_every_process(two: Processes) -> None:
+    two.run("check_refusals")
+
+
+def test_layers_that_differ_are_divided_alike(two: Processes) -> None:
+    two.run("check_stack")
+
+
+def test_it_is_one_graph_under_compile(two: Processes) -> None:
+    two.run("check_compiled")
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_training_is_that_of_one_process(way: str, two: Processes) -> None:
+    two.run("check_training", way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_training_on_a_mesh_of_two_dimensions_is_that_of_one_process(
+    way: str, four: Processes
+) -> None:
+    four.run("check_training", way)
+
+
+@pytest.mark.parametrize("what", ["ends", pytest.param("is late", marks=pytest.mark.slow)])
+def test_process_that_waits_in_vain_says_so(
+    what: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for processes in started(2, tmp_path_factory, seconds=3):
+        said = processes.run("check_peer", what)[0]
+        assert said.startswith("ExchangeError: process 0 of 2 waited in vain for the others: "), (
+            said
+        )
+
+
+def drawn(count: int) -> list[Case]:
+    """Programs of the whole language, the same in every run."""
+    found: list[Case] = []
+
+    @seed(count)
+    @settings(
+        max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(programs(40))
+    def collect(program: Program) -> None:
+        found.append(
+            {
+                "text": program.text, "n": program.n, "heads": program.heads,
+                "layer": program.layer, "layers": program.layers, "params": program.params,
+                "inputs": program.inputs, "block": 4,
+            }
+        )  # fmt: skip
+
+    collect()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ranks", "count"),
+    [("two", 25), *(pytest.param(one, 250, marks=pytest.mark.slow) for one in ("two", "three"))],
+)
+def test_results_of_drawn_patterns_are_those_of_one_process(
+    ranks: str, count: int, request: pytest.FixtureRequest
+) -> None:
+    done = request.getfixturevalue(ranks).run("check_programs", drawn(count))
+    assert done[0] > count // 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", ["two", "three", "four"])
+def test_results_of_bundled_patterns_are_those_of_one_process(
+    ranks: str, request: pytest.FixtureRequest
+) -> None:
     every = [{"name": name, "n": n} for n in (200, 333) for name in attnloom.bundled()]
-    run(ranks, tmp_path, "check_cases", every)
+    request.getfixturevalue(ranks).run("check_cases", every)

@@ -32,8 +32,6 @@ _MOST_UNITS = 1 << 16
 _BYTES = 2
 """Of a number in 16 bits."""
 
-_FLOAT = 4
-
 
 @click.command("shard")
 @file_argument
@@ -156,13 +154,11 @@ def _figures(
     """What travels, who computes how much, and what is expected of it."""
     ranks, own = division.ranks, tokens_of(division)
     received = division.received_tokens()
-    both_ways = 2
-    per_key = both_ways * 2 * kv_heads * head_dim * _BYTES
     long = np.array([len(division.long_of(rank)) for rank in range(ranks)])
-    # Queries go round in 16 bits, partial results come back in 32, and so do their gradients.
-    per_query = both_ways * heads * (head_dim * _BYTES + (head_dim + 1) * _FLOAT)
-    travels = received * per_key + (long.sum() - long) * per_query
-    gathered = (division.length - own) * per_key
+    travels = sum(division.received_bytes(heads, kv_heads, head_dim), np.zeros(1, np.int64))
+    # Keys and values come, and gradients of one's own from all the others.
+    per_key = 2 * kv_heads * head_dim * _BYTES
+    gathered = (division.length - own + (ranks - 1) * own) * per_key
     tiles = division.tiles()
     model = CostModel()
     unit = model.seconds_per_tile * (division.unit / 128) ** 2 * (head_dim / 64)
@@ -204,7 +200,7 @@ def _print(facts: dict[str, Any]) -> None:
             "pattern": facts["pattern"],
             "tokens": f"{number(facts['n'])} over {facts['ranks']} processes, "
             f"{number(tokens['min'])} to {number(tokens['max'])} each, "
-            f"in units of {number(facts['block'])}",
+            f"in units of {number(facts['block'])}, by {facts['order']}",
             "heads": f"{facts['heads']} and {facts['kv_heads']} of keys, "
             f"head_dim {facts['head_dim']}",
             "receives": f"keys of {number(got['min'])} to {number(got['max'])} tokens; "
