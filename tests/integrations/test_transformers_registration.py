@@ -30,7 +30,7 @@ from integration_helpers import (
 )
 
 import attnloom
-from attnloom.integrations.transformers import PatternCache, register, registration, use
+from attnloom.integrations.transformers import PatternCache, attending, register, use
 from attnloom.integrations.transformers.masks import mask_info
 
 BOTH_WAYS = {
@@ -125,7 +125,7 @@ def test_sequences_of_several_lengths_may_be_read_at_once(
     name: str, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(registration, "takes_lengths", lambda plans, *_: plans.keeps_growing)
+    monkeypatch.setattr(attending, "takes_lengths", lambda plans, *_: plans.keeps_growing)
     if name == "Bert":
         model, pattern = model_of(name, "ForMaskedLM", ENCODERS[name]), BOTH_WAYS["longformer"]
     else:
@@ -477,6 +477,19 @@ def test_patterns_that_read_ahead_are_refused_in_decoders() -> None:
     use(model, BOTH_WAYS["longformer"])
     with pytest.raises(ValueError, match=r"some query reads a later key.*`only causal`"):
         model(words(1, 20))
+
+
+def test_patterns_that_read_ahead_by_their_inputs_are_refused_in_decoders() -> None:
+    pattern = attnloom.parse(
+        "pattern p { input hub: tokens; window(last=3); broadcast(hub) & where(j <= i + 4) }"
+    )
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, pattern)
+    hub = torch.zeros(2, 20, dtype=torch.bool)
+    model(words(2, 20), pattern_inputs={"hub": hub}, use_cache=False)
+    hub[1, 5] = True
+    with pytest.raises(ValueError, match="some query reads a later key"):
+        model(words(2, 20), pattern_inputs={"hub": hub}, use_cache=False)
 
 
 def test_patterns_that_depend_on_the_length_are_refused_in_generation() -> None:

@@ -181,7 +181,7 @@ class PatternAttention(nn.Module):
         packing = _packing(attention_mask, (x.shape[0], x.shape[1] - memory))
         given = packed_inputs(inputs or {}, packing)
         packing = packing.behind(memory)
-        output = self._read_padded(packing.pack(x), packing.lengths, memory, given)
+        output = self._read_padded(packing.pack(x), packing, memory, given)
         # The bias of the last projection must not reach the padding either.
         return packing.unpack(self.o_proj(output))
 
@@ -218,16 +218,15 @@ class PatternAttention(nn.Module):
         return output.transpose(1, 2).flatten(2)
 
     def _read_padded(
-        self, x: torch.Tensor, lengths: torch.Tensor, memory: int, inputs: Inputs
+        self, x: torch.Tensor, packing: RealFirst, memory: int, inputs: Inputs
     ) -> torch.Tensor:
         """The same where the real tokens come first; anything for padding."""
         if takes_lengths(self.plans, x.device, self.backend):
-            return self._read(x, inputs, None, lengths)
+            return self._read(x, inputs, None, packing.lengths)
         output = x.new_zeros(*x.shape[:2], self.num_heads * self.head_dim)
-        for length in sorted(set(lengths.tolist())):
+        for length, elements in packing.by_length():
             if length == memory:
                 continue
-            elements = torch.nonzero(lengths == length)[:, 0]
             given = inputs_of(inputs, elements, length - memory)
             found = self._read(x[elements, :length], given, None)
             output = output.to(found.dtype)

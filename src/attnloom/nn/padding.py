@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,11 @@ class RealFirst:
         """The same with so many memory tokens, all real, in front."""
         first = torch.arange(memory, device=self.order.device).expand(len(self.order), -1)
         return RealFirst(torch.cat([first, self.order + memory], 1), self.lengths + memory)
+
+    def by_length(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The lengths that there are, but 0, and which elements of the batch have each."""
+        for length in sorted(set(self.lengths.tolist()) - {0}):
+            yield length, torch.nonzero(self.lengths == length)[:, 0]
 
     def pack(self, x: torch.Tensor) -> torch.Tensor:
         """`(batch, length, ...)` with the real tokens first, and 0 behind them."""

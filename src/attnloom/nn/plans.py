@@ -17,6 +17,7 @@ from attnloom.compiler.growth import global_tokens, keeps_growing, reads_ahead
 from attnloom.pattern import Pattern
 from attnloom.runtime.plan import Plan
 from attnloom.runtime.row_reader import RowReader
+from attnloom.runtime.row_reader import reads_ahead as layout_reads_ahead
 from attnloom.runtime.rows import plan_of_rows
 
 Inputs = Mapping[str, Any]
@@ -70,13 +71,13 @@ class Plans:
         self.by_inputs: dict[bytes, Plan] = {}
         self.rows: dict[tuple[int, str] | bytes, GlobalRows] = {}
         self._memory: dict[int, int] = {}
-        self._causal: set[int] = set()
+        self._causal: dict[int | bytes, None] = {}
         self._readers: dict[int, RowReader] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made again where they are needed: they are large, and of one device.
-        kept = ("by_length", "by_inputs", "rows", "_memory", "_readers")
-        return {**self.__dict__, **{name: {} for name in kept}, "_causal": set()}
+        kept = ("by_length", "by_inputs", "rows", "_memory", "_readers", "_causal")
+        return {**self.__dict__, **{name: {} for name in kept}}
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plans:
         return Plans(
@@ -136,13 +137,24 @@ class Plans:
         self.prepare(length, device, True)
         return self.rows[length, device]
 
-    def of_inputs(self, length: int, device: str, inputs: Inputs) -> Plan:
-        """The plan of a length and some inputs."""
+    def of_inputs(
+        self, length: int, device: str, inputs: Inputs, *, is_causal: bool = False
+    ) -> Plan:
+        """The plan of a length and some inputs.
+
+        Raises:
+            ValueError: it is to be causal, and some query reads a later key.
+        """
         key = _name_of(length, device, inputs)
         if key not in self.by_inputs:
             plan = self._compile(length - self.memory(length), device, inputs)
             _keep(self.by_inputs, key, plan, self.most)
-        return self.by_inputs[key]
+        plan = self.by_inputs[key]
+        if is_causal and key not in self._causal:
+            if any(map(layout_reads_ahead, plan.layouts)):
+                raise ValueError(self._not_causal)
+            _keep(self._causal, key, None, self.most)
+        return plan
 
     def rows_of_inputs(self, length: int, device: str, inputs: Inputs) -> GlobalRows:
         """The global rows of that plan."""
@@ -164,13 +176,17 @@ class Plans:
         tokens = length - self.memory(length)
         for head in range(self.heads if depends_on_head(self.pattern._typed) else 1):
             if reads_ahead(self.pattern.bind(tokens, head=head, heads=self.heads, **self._place)):
-                raise ValueError(
-                    f"in the pattern {self.pattern.name!r} some query reads a later key, and it is "
-                    "to be causal; `only causal` in the pattern removes such"
-                )
-        self._causal.add(length)
+                raise ValueError(self._not_causal)
+        _keep(self._causal, length, None, self.most)
 
     check_causal = cast(Any, torch.compiler).assume_constant_result(check_causal)
+
+    @property
+    def _not_causal(self) -> str:
+        return (
+            f"in the pattern {self.pattern.name!r} some query reads a later key, and it is to be "
+            "causal; `only causal` in the pattern removes such"
+        )
 
     def reader(self, length: int) -> RowReader:
         """The rows of a causal pattern without inputs, for sequences up to a length.

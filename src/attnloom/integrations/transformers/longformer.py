@@ -82,8 +82,7 @@ class LongformerAttention(nn.Module):
             return (output * real[..., None].to(output.dtype),)
         packed, hub = packing.pack(hidden_states), packing.pack(hub)
         output = torch.zeros_like(packed)
-        for length in sorted(set(packing.lengths.tolist()) - {0}):
-            some = torch.nonzero(packing.lengths == length)[:, 0]
+        for length, some in packing.by_length():
             found = self._read(packed[some, :length], hub[some, :length], None)
             output[some, :length] = found.to(output.dtype)
         return (packing.unpack(output),)

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from attnloom.integrations.transformers.attending import Call, Scores
 from attnloom.integrations.transformers.checks import check_positions, checked
 from attnloom.integrations.transformers.masks import MaskInfo, mask_info
-from attnloom.nn.attention import takes_lengths
-from attnloom.nn.padding import RealFirst, inputs_of, packed_inputs
 from attnloom.nn.plans import Plans, no_pattern
 from attnloom.pattern import Pattern
-from attnloom.runtime.attention import attention
 from attnloom.runtime.decoding import Decoder
-from attnloom.runtime.modifiers import Modifiers
-from attnloom.runtime.row_attention import attention_rows
-
-_LEAST_HORIZON = 256
 
 Inputs = Mapping[str, Any]
-Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def register(
@@ -91,20 +82,6 @@ def use(model: Any, pattern: Pattern, name: str = "attnloom", **options: Any) ->
         AttentionInterface._global_mapping[name].plans_of(layer, layers, heads)
 
 
-class Scores(NamedTuple):
-    """What a model does with its scores."""
-
-    scale: float | None
-    softcap: float | None
-    sinks: torch.Tensor | None
-    alibi_slopes: torch.Tensor | None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As arguments of attention."""
-        return self._asdict()
-
-
 class Registered:
     """A registered pattern: the attention function, and the plans it has made.
 
@@ -138,20 +115,21 @@ class Registered:
             {**given, "softcap": softcap, "s_aux": s_aux},
         )  # fmt: skip
         plans = self.plans(module, query.shape[1])
-        heads = (query, key, value)
-        scores = Scores(scaling, softcap, s_aux, alibi_slopes)
         is_causal = given.get("is_causal")
         is_causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
         decoder: Decoder | None = getattr(key, "attnloom_decoder", None)
+        call = Call(
+            self.name, plans, query, key, value, info,
+            Scores(scaling, softcap, s_aux, alibi_slopes),
+            is_causal or decoder is not None, pattern_inputs, self.backend,
+        )  # fmt: skip
         if decoder is not None:
-            if pattern_inputs:
-                raise ValueError("pattern_inputs: a cache has no room for inputs of the pattern")
-            output = self._with_decoder(decoder, plans, heads, info, scores)
+            output = call.with_decoder(decoder)
         elif info.offset:
-            output = self._continued(plans, heads, info, scores, is_causal)
+            output = call.continued()
         else:
             check_positions(info, given.get("position_ids"))
-            output = self._whole(plans, heads, info, scores, is_causal, pattern_inputs)
+            output = call.whole()
         return output.transpose(1, 2).contiguous(), None
 
     def plans(self, module: torch.nn.Module, heads: int) -> Plans:
@@ -177,126 +155,3 @@ class Registered:
                 self.pattern, heads, layer=layer, layers=layers, block=self.block
             )
         return self._plans[place]
-
-    def _whole(
-        self,
-        plans: Plans,
-        heads: Heads,
-        info: MaskInfo,
-        scores: Scores,
-        is_causal: bool,
-        inputs: Inputs | None,
-    ) -> torch.Tensor:
-        """Attention of sequences from their beginning."""
-        query, key, value = heads
-        length = query.shape[2]
-        if key.shape[2] < length or info.q_length != length:
-            raise ValueError(
-                f"{self.name}: {length} queries and {key.shape[2]} keys are not of one sequence"
-            )
-        if key.shape[2] > length:
-            # A static cache has room for tokens to come.
-            if not is_causal:
-                raise ValueError(
-                    f"{self.name}: {length} queries and {key.shape[2]} keys, as in "
-                    "cross-attention, which a pattern does not describe"
-                )
-            key, value = key[:, :, :length], value[:, :, :length]
-        packing = info.packing(length)
-        if packing is None:
-            return self._attend(plans, (query, key, value), scores, is_causal, inputs)
-        query, key, value = (_packed(x, packing) for x in (query, key, value))
-        given = packed_inputs(inputs or {}, packing)
-        if takes_lengths(plans, query.device, self.backend):
-            output = self._attend(
-                plans, (query, key, value), scores, is_causal, given, packing.lengths
-            )
-            return packing.unpack(output.transpose(1, 2)).transpose(1, 2)
-        output = torch.zeros_like(query)
-        for real in sorted(set(packing.lengths.tolist())):
-            if real == 0:
-                continue
-            elements = torch.nonzero(packing.lengths == real)[:, 0]
-            tokens = real - plans.memory(real)
-            some = query[elements, :, :real], key[elements, :, :real], value[elements, :, :real]
-            own = inputs_of(given, elements, tokens)
-            found = self._attend(plans, some, scores, is_causal, own)
-            output[elements, :, :real] = found
-        return packing.unpack(output.transpose(1, 2)).transpose(1, 2)
-
-    def _attend(
-        self,
-        plans: Plans,
-        heads: Heads,
-        scores: Scores,
-        is_causal: bool,
-        inputs: Inputs | None,
-        key_lengths: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        query, key, value = heads
-        length, device = query.shape[2], str(query.device)
-        if is_causal and not self.pattern.inputs:
-            plans.check_causal(operator.index(length))
-        if inputs or self.pattern.inputs:
-            plan = plans.of_inputs(length, device, inputs or {})
-        else:
-            plan = plans.of_length(length, device)
-        output: torch.Tensor = attention(
-            query, key, value, plan,
-            backend=self.backend, key_lengths=key_lengths, **scores.options,
-        )  # fmt: skip
-        return output
-
-    def _continued(
-        self,
-        plans: Plans,
-        heads: Heads,
-        info: MaskInfo,
-        scores: Scores,
-        is_causal: bool,
-    ) -> torch.Tensor:
-        """Attention of new tokens over a cache that has all keys."""
-        query, key, value = heads
-        count, length = query.shape[2], info.offset + query.shape[2]
-        if not is_causal or self.pattern.inputs:
-            why = "has run-time inputs" if is_causal else "is no decoder's"
-            raise ValueError(f"{self.name}: a cache cannot be used, for the pattern {why}")
-        if key.shape[2] < length:
-            raise ValueError(
-                f"{self.name}: the cache should hold {length} keys, and has {key.shape[2]}"
-            )
-        reader = plans.reader(max(_LEAST_HORIZON, 1 << (length - 1).bit_length()))
-        modifiers = Modifiers.of(query, **scores.options)
-        packing = info.packing(length)
-        if packing is None:
-            positions = np.arange(info.offset, length)[None]
-            return attention_rows(query, key, value, reader, positions, modifiers)
-        assert info.padding is not None
-        real = info.padding[:, :length].cpu().numpy() != 0
-        positions = np.where(real, real.cumsum(1) - 1, -1)[:, -count:]
-        slots = packing.order.cpu().numpy()
-        return attention_rows(query, key, value, reader, positions, modifiers, slots=slots)
-
-    def _with_decoder(
-        self,
-        decoder: Decoder,
-        plans: Plans,
-        heads: Heads,
-        info: MaskInfo,
-        scores: Scores,
-    ) -> torch.Tensor:
-        """Attention of new tokens over a `PatternCache`, which holds what is needed."""
-        query, key, value = heads
-        count, real = query.shape[2], None
-        if info.padding is not None:
-            real = info.padding[:, info.offset : info.offset + count].cpu().numpy() != 0
-        if decoder.is_empty and count > 1:
-            # The beginning is attention like any other, by the plan of its length.
-            output = self._whole(plans, heads, info, scores, True, None)
-            decoder.append(key, value, real=real)
-            return output
-        return decoder.step(query, key, value, real=real, **scores.options)
-
-
-def _packed(x: torch.Tensor, packing: RealFirst) -> torch.Tensor:
-    return packing.pack(x.transpose(1, 2)).transpose(1, 2)
