@@ -309,6 +309,21 @@ def test_prompt_may_come_in_pieces() -> None:
             torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["sinks", "layers and heads"])
+def test_cache_serves_the_next_turn_of_a_talk(name: str) -> None:
+    model = model_of("Llama", "ForCausalLM", DECODER)
+    use(model, CAUSAL[name])
+    cache, ids = PatternCache(model, 80), words(2, 10)
+    for turn in range(3):
+        mask = torch.ones_like(ids)
+        found = model.generate(
+            ids, attention_mask=mask, max_new_tokens=9, min_new_tokens=9, do_sample=False,
+            past_key_values=cache,
+        )  # fmt: skip
+        assert torch.equal(found, generate(model, ids, mask, 9, "none"))
+        ids = torch.cat([found, words(2, 5, seed=turn)], 1)
+
+
 @pytest.mark.parametrize("lengths", [[10, 10], [10, 4]])
 @pytest.mark.parametrize("name", ["sinks", "layers and heads"])
 def test_beam_search_reorders_the_cache(name: str, lengths: list[int]) -> None:
