@@ -189,7 +189,7 @@ def shard(
         reorder: whether positions may be divided in an order of the pattern's, such as by residues,
             if the cost model predicts that to be faster.
         overlap: whether to work on a process's own keys while those of others travel; `"auto"`
-            where the cost model predicts that it pays.
+            where the cost model predicts that it pays, and never on a CPU.
         model: what things cost, in place of what `attnloom calibrate` measured on process 0's
             device; that of process 0 counts.
         network: what it costs to exchange keys; likewise.
@@ -227,7 +227,10 @@ def shard(
     for one in stack.plans:
         own = division.restricted(range(first, first + len(one.layouts)))
         first += len(one.layouts)
-        pays = overlap_pays(own, one.uses, *costs) if overlap == "auto" else bool(overlap)
+        pays = bool(overlap)
+        if overlap == "auto":
+            # On a CPU the cores that would compute are those that carry the keys.
+            pays = one.device.type != "cpu" and overlap_pays(own, one.uses, *costs)
         parts.append(part_of(own, one, rank, group, overlaps=pays, model=costs[0]))
     if isinstance(plan, Plan):
         return parts[0]

@@ -11,6 +11,7 @@ import torch
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
+sys.path.insert(0, str(FOLDER.parent / "runtime"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,7 +37,7 @@ class Processes:
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
 
-    def run(self, task: str, argument: Any = None) -> list[Any]:
+    def run(self, task: str | Callable[..., Any], argument: Any = None) -> list[Any]:
         """The results of a task in each process; what went wrong in one is raised here."""
         if not self._processes:
             self._start()
@@ -91,7 +91,8 @@ def serve(rank: int, ranks: int, meet: str, pipe: Connection, seconds: float) ->
     while True:
         task, argument = pipe.recv()
         try:
-            pipe.send((None, globals()[task](*([argument] if argument is not None else []))))
+            call = globals()[task] if isinstance(task, str) else task
+            pipe.send((None, call(*([argument] if argument is not None else []))))
         except BaseException:
             pipe.send((f"in process {rank}: {traceback.format_exc()}", None))
 

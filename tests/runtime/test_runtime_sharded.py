@@ -21,7 +21,9 @@ from attnloom.compiler.balance import (
     head_tail,
 )
 from attnloom.compiler.grid import grid_of
+from attnloom.compiler.model import CostModel
 from attnloom.compiler.sharding import Division
+from attnloom.runtime.sharded import overlap_pays
 from attnloom.testing.programs import Program, programs
 
 TEXTS = [
@@ -145,6 +147,16 @@ def test_traffic_of_window_and_globals_does_not_grow_with_the_length() -> None:
         received.append(division.received_tokens().tolist())
     # A halo of 64 on each side, and the four global tokens.
     assert received == [[64, 132, 132, 68]] * 3
+
+
+def test_overlap_is_for_keys_that_take_as_long_as_a_merge() -> None:
+    grids, _ = attnloom.parse("pattern p { window(last=2048) }").layouts(1 << 16, block=128)
+    division = divide(grids, 4, "contiguous")
+    fast = Network(bytes_per_second=1e15, latency=0.0)
+    assert overlap_pays(division, [8], CostModel(), Network())
+    assert not overlap_pays(division, [8], CostModel(), fast)
+    alone = divide(attnloom.parse("pattern p { self }").layouts(1 << 12)[0], 4)
+    assert not overlap_pays(alone, [8], CostModel(), Network())
 
 
 def test_positions_of_one_residue_stay_together() -> None:
@@ -323,7 +335,7 @@ def drawn(count: int) -> list[Case]:
             {
                 "text": program.text, "n": program.n, "heads": program.heads,
                 "layer": program.layer, "layers": program.layers, "params": program.params,
-                "inputs": program.inputs, "block": 4,
+                "inputs": program.inputs, "block": 4, "options": {"overlap": len(found) % 2 == 0},
             }
         )  # fmt: skip
 
@@ -347,5 +359,9 @@ def test_results_of_drawn_patterns_are_those_of_one_process(
 def test_results_of_bundled_patterns_are_those_of_one_process(
     ranks: str, request: pytest.FixtureRequest
 ) -> None:
-    every = [{"name": name, "n": n} for n in (200, 333) for name in attnloom.bundled()]
+    every = [
+        {"name": name, "n": n, "options": {"overlap": n == 333}}
+        for n in (200, 333)
+        for name in attnloom.bundled()
+    ]
     request.getfixturevalue(ranks).run("check_cases", every)

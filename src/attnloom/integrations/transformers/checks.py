@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from attnloom.integrations.transformers.masks import MaskInfo
+from attnloom.runtime.sharded import ShardedPlan
 
 _REFUSED = {
     "position_bias": "adds a bias to its scores",
@@ -95,3 +97,48 @@ def check_positions(info: MaskInfo, positions: torch.Tensor | None) -> None:
     if torch.compiler.is_compiling() and info.padding is None and positions is not None:
         together = (positions.diff(dim=-1) == 1).all()
         torch._assert_async(together, "packed sequences: say it in the pattern, with an input")
+
+
+def of_layer(
+    name: str, module: torch.nn.Module, sharded_plan: ShardedPlan | Sequence[ShardedPlan]
+) -> ShardedPlan:
+    """The part of a layer's plan, of one for all layers or of one for each."""
+    if isinstance(sharded_plan, ShardedPlan):
+        return sharded_plan
+    layer: int | None = getattr(module, "layer_idx", None)
+    if layer is None or not layer < len(sharded_plan):
+        raise ValueError(
+            f"{name}: sharded_plan is of {len(sharded_plan)} layers, and this is layer {layer}"
+        )
+    return sharded_plan[layer]
+
+
+def checked_part(
+    name: str,
+    info: MaskInfo | torch.Tensor | None,
+    shared: ShardedPlan,
+    positions: torch.Tensor | None,
+) -> MaskInfo | torch.Tensor | None:
+    """What is known of a call for a part of a sequence, whose positions may jump.
+
+    Raises:
+        ValueError: tokens are padding, or have other positions than those of the part.
+    """
+    if not isinstance(info, MaskInfo):
+        return info
+    if info.padding is not None:
+        raise ValueError(f"{name}: padding over several processes is not supported")
+    if info.offset:
+        raise ValueError(f"{name}: a cache over several processes is not supported")
+    if positions is None:
+        return info
+    if torch.compiler.is_compiling():
+        torch._assert_async((positions == shared.positions).all(), _POSITIONS)
+    elif positions.shape[-1] != shared.local_len or bool((positions != shared.positions).any()):
+        raise ValueError(f"{name}: {_POSITIONS}")
+    if info.foreign is not None and info.foreign.startswith("packed_sequence_mask_function"):
+        return replace(info, foreign=None)  # so it takes positions that jump
+    return info
+
+
+_POSITIONS = "position_ids must be those of the part: position_ids=sharded.positions[None]"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from attnloom.integrations.transformers.attending import Call, Scores
-from attnloom.integrations.transformers.checks import check_positions, checked
+from attnloom.integrations.transformers.checks import (
+    check_positions,
+    checked,
+    checked_part,
+    of_layer,
+)
 from attnloom.integrations.transformers.masks import MaskInfo, mask_info
 from attnloom.nn.plans import Plans, no_pattern
 from attnloom.pattern import Pattern
 from attnloom.runtime.decoding import Decoder
+from attnloom.runtime.sharded import ShardedPlan
+from attnloom.runtime.sharded_attention import attention as divided_attention
 
 Inputs = Mapping[str, Any]
 
@@ -108,19 +115,31 @@ class Registered:
         s_aux: torch.Tensor | None = None,
         alibi_slopes: torch.Tensor | None = None,
         pattern_inputs: Inputs | None = None,
+        sharded_plan: ShardedPlan | Sequence[ShardedPlan] | None = None,
         **given: Any,
     ) -> tuple[torch.Tensor, None]:
+        info = attention_mask
+        if sharded_plan is not None:
+            shared = of_layer(self.name, module, sharded_plan)
+            info = checked_part(self.name, info, shared, given.get("position_ids"))
         info = checked(
-            self.name, module, query, attention_mask, dropout,
+            self.name, module, query, info, dropout,
             {**given, "softcap": softcap, "s_aux": s_aux},
         )  # fmt: skip
+        scores = Scores(scaling, softcap, s_aux, alibi_slopes)
         plans = self.plans(module, query.shape[1])
         is_causal = given.get("is_causal")
         is_causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
+        if sharded_plan is not None:
+            if is_causal and not self.pattern.inputs:
+                plans.check_causal(shared.division.length)
+            output = divided_attention(
+                query, key, value, shared, backend=self.backend, **scores.options
+            )
+            return output.transpose(1, 2).contiguous(), None
         decoder: Decoder | None = getattr(key, "attnloom_decoder", None)
         call = Call(
-            self.name, plans, query, key, value, info,
-            Scores(scaling, softcap, s_aux, alibi_slopes),
+            self.name, plans, query, key, value, info, scores,
             is_causal or decoder is not None, pattern_inputs, self.backend,
         )  # fmt: skip
         if decoder is not None:
