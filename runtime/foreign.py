@@ -21,11 +21,13 @@ Bools = NDArray[np.bool_]
 _PAIRS_AT_ONCE = 1 << 22
 
 
-def plan_from_mask(mask: torch.Tensor, block: tuple[int, int]) -> Plan:
+def plan_from_mask(
+    mask: torch.Tensor | Bools, block: int | tuple[int, int], heads: int | None
+) -> Plan:
     """See `Plan.from_mask`."""
-    dense = _with_heads(mask, "mask")
+    dense = _with_heads(mask, "mask", heads)
     query_len, kv_len = dense.shape[2:]
-    block_m, block_n = block
+    block_m, block_n = _sides(block)
     rows, columns = -(-query_len // block_m), -(-kv_len // block_n)
 
     def layout(one: Bools) -> BlockLayout:
@@ -35,30 +37,42 @@ def plan_from_mask(mask: torch.Tensor, block: tuple[int, int]) -> Plan:
         row, column = np.nonzero(tiles.any((2, 3)))
         return layout_of_tiles(query_len, kv_len, row, column, tiles[row, column])
 
-    return _plan_of(dense, layout, mask.device)
+    return _plan_of(dense, layout, mask)
 
 
 def plan_from_blocks(
-    blocks: torch.Tensor, block: tuple[int, int], lengths: tuple[int, int]
+    blocks: torch.Tensor | Bools,
+    block: int | tuple[int, int],
+    lengths: tuple[int, int] | None,
+    heads: int | None,
 ) -> Plan:
     """See `Plan.from_blocks`."""
-    used = _with_heads(blocks, "blocks")
-    wanted = tuple(-(-length // size) for length, size in zip(lengths, block, strict=True))
+    used = _with_heads(blocks, "blocks", heads)
+    sides = _sides(block)
+    whole = used.shape[2] * sides[0], used.shape[3] * sides[1]
+    query_len, kv_len = whole if lengths is None else lengths
+    wanted = -(-query_len // sides[0]), -(-kv_len // sides[1])
     if used.shape[2:] != wanted:
         raise ValueError(
             f"blocks must have shape (..., {wanted[0]}, {wanted[1]}) for lengths {lengths} in "
-            f"blocks of {block}, got {tuple(blocks.shape)}"
+            f"blocks of {sides}, got {tuple(blocks.shape)}"
         )
 
     def layout(one: Bools) -> BlockLayout:
         row, column = np.nonzero(one)
-        return layout_of_tiles(*lengths, row, column, _inside(row, column, block, lengths))
+        masks = _inside(row, column, sides, (query_len, kv_len))
+        return layout_of_tiles(query_len, kv_len, row, column, masks)
 
-    return _plan_of(used, layout, blocks.device)
+    return _plan_of(used, layout, blocks)
 
 
 def plan_from_block_mask(block_mask: BlockMask, heads: int | None) -> Plan:
     """See `Plan.from_block_mask`."""
+    if not hasattr(block_mask, "kv_num_blocks"):
+        raise TypeError(
+            "block_mask must be a BlockMask of FlexAttention, as create_block_mask makes it, "
+            f"got {type(block_mask).__name__}"
+        )
     batch, num_heads = block_mask.kv_num_blocks.shape[:2]
     if heads is None:
         heads = num_heads
@@ -146,22 +160,37 @@ def _inside(row: Ints, column: Ints, block: tuple[int, int], lengths: tuple[int,
     return np.asarray(query[:, :, None] & key[:, None, :])
 
 
-def _with_heads(mask: torch.Tensor, name: str) -> Bools:
+def _sides(block: int | tuple[int, int]) -> tuple[int, int]:
+    """Queries and keys of a block."""
+    return (block, block) if isinstance(block, int) else block
+
+
+def _with_heads(mask: torch.Tensor | Bools, name: str, heads: int | None) -> Bools:
     """A mask as `(batch, heads, ..., ...)`."""
-    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
-        found = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
-        raise TypeError(f"{name} must be a boolean tensor, got {found}")
-    if mask.dim() not in (2, 3, 4) or 0 in mask.shape:
+    if not isinstance(mask, (torch.Tensor, np.ndarray)):
+        raise TypeError(f"{name} must be a boolean tensor, got {type(mask).__name__}")
+    if mask.dtype not in (torch.bool, np.bool_):
+        raise TypeError(
+            f"{name} must be a boolean tensor, true where something is read, got {mask.dtype}; "
+            f"write {name} == 0 if it is added to scores, {name} != 0 if it holds 0 and 1"
+        )
+    if mask.ndim not in (2, 3, 4) or 0 in mask.shape:
         raise ValueError(
             f"{name} must have shape (queries, keys), with heads and then a batch in front if they "
             f"differ, got {tuple(mask.shape)}"
         )
-    dense = mask.cpu().numpy()
-    return cast(Bools, dense.reshape((1,) * (4 - dense.ndim) + dense.shape))
+    dense = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    dense = dense.reshape((1,) * (4 - dense.ndim) + dense.shape)
+    if heads is not None and dense.shape[1] not in (1, heads):
+        raise ValueError(f"heads must be those of {name}, {dense.shape[1]}, got {heads}")
+    wanted = dense.shape[1] if heads is None else heads
+    return np.broadcast_to(dense, (len(dense), wanted, *dense.shape[2:]))
 
 
-def _plan_of(dense: Bools, layout: Callable[[Bools], BlockLayout], device: torch.device) -> Plan:
-    """The plan of `(batch, heads, ..., ...)`; equal ones share a layout."""
+def _plan_of(
+    dense: Bools, layout: Callable[[Bools], BlockLayout], given: torch.Tensor | Bools
+) -> Plan:
+    """The plan of `(batch, heads, ..., ...)`, where it was given; equal ones share a layout."""
     layouts: list[BlockLayout] = []
     known: dict[bytes, int] = {}
     chosen = np.zeros(dense.shape[:2], dtype=np.int64)
@@ -171,4 +200,5 @@ def _plan_of(dense: Bools, layout: Callable[[Bools], BlockLayout], device: torch
         if number == len(layouts):
             layouts.append(layout(one))
         chosen[element, head] = number
+    device = given.device if isinstance(given, torch.Tensor) else torch.device("cpu")
     return Plan.from_layouts(layouts, chosen, device=device)

@@ -148,7 +148,13 @@ class Plan:
         return found
 
     @classmethod
-    def from_mask(cls, mask: torch.Tensor, *, block: tuple[int, int] = (128, 128)) -> Plan:
+    def from_mask(
+        cls,
+        mask: torch.Tensor | NDArray[np.bool_],
+        *,
+        block: int | tuple[int, int] = 128,
+        heads: int | None = None,
+    ) -> Plan:
         """The plan of a dense mask, true where a query reads a key; for those who have one already.
 
         >>> plan = Plan.from_mask(torch.ones(300, 300, dtype=torch.bool).tril())
@@ -158,25 +164,35 @@ class Plan:
         Args:
             mask: bool `(queries, keys)`, `(heads, queries, keys)` or `(batch, heads, ...)`.
             block: queries and keys of a tile.
+            heads: how many heads there are, if the mask is the same for all.
         """
         from attnloom.runtime.foreign import plan_from_mask
 
-        return plan_from_mask(mask, block)
+        return plan_from_mask(mask, block, heads)
 
     @classmethod
     def from_blocks(
-        cls, blocks: torch.Tensor, block: tuple[int, int], lengths: tuple[int, int]
+        cls,
+        blocks: torch.Tensor | NDArray[np.bool_],
+        block: int | tuple[int, int],
+        lengths: tuple[int, int] | None = None,
+        *,
+        heads: int | None = None,
     ) -> Plan:
         """The plan of blocks that read blocks, as other block-sparse libraries have them.
+
+        >>> Plan.from_blocks(torch.ones(3, 3, dtype=torch.bool).tril(), 64).reads
+        24576
 
         Args:
             blocks: bool `(query blocks, key blocks)`, with heads and a batch as in `from_mask`.
             block: queries and keys of a block.
-            lengths: how many queries and keys there are; the last blocks may be cut short.
+            lengths: how many queries and keys there are, if the last blocks are cut short.
+            heads: how many heads there are, if the blocks are the same for all.
         """
         from attnloom.runtime.foreign import plan_from_blocks
 
-        return plan_from_blocks(blocks, block, lengths)
+        return plan_from_blocks(blocks, block, lengths, heads)
 
     @classmethod
     def from_block_mask(cls, block_mask: BlockMask, *, heads: int | None = None) -> Plan:

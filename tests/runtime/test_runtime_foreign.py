@@ -84,9 +84,29 @@ def test_plan_survives_the_way_to_flex_attention_and_back(name: str) -> None:
     assert torch.equal(again.to_dense(), plan.to_dense())
 
 
+def test_one_mask_may_serve_several_heads_and_come_from_numpy() -> None:
+    mask = np.tri(100, dtype=bool)
+    plan = Plan.from_mask(mask, heads=3, block=(32, 64))
+    assert (plan.num_heads, len(plan.layouts)) == (3, 1)
+    assert np.array_equal(plan.to_dense()[0, 2].numpy(), mask)
+    assert np.array_equal(Plan.from_mask(mask, block=32).to_dense()[0, 0].numpy(), mask)
+    blocks = np.tri(3, dtype=bool)
+    plan = Plan.from_blocks(blocks, 16, heads=2)
+    expected = np.kron(blocks, np.ones((16, 16), dtype=bool))
+    assert np.array_equal(plan.to_dense()[0, 1].numpy(), expected)
+    plan = Plan.from_blocks(blocks, 16, (40, 45), heads=2)
+    assert np.array_equal(plan.to_dense()[0, 1].numpy(), expected[:40, :45])
+
+
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(TypeError, match=r"mask must be a boolean tensor, got torch\.float32"):
+    with pytest.raises(TypeError, match=r"got torch\.float32; write mask == 0 if it is added"):
         Plan.from_mask(torch.ones(3, 3))
+    with pytest.raises(TypeError, match="blocks must be a boolean tensor, got list"):
+        Plan.from_blocks([[True]], 64)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="heads must be those of mask, 2, got 3"):
+        Plan.from_mask(torch.ones(2, 3, 3, dtype=torch.bool), heads=3)
+    with pytest.raises(TypeError, match="as create_block_mask makes it, got function"):
+        Plan.from_block_mask(lambda b, h, q, k: q >= k)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"mask must have shape \(queries, keys\)"):
         Plan.from_mask(torch.ones(3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"blocks must have shape \(..., 2, 1\)"):
