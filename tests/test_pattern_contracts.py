@@ -84,9 +84,15 @@ def check_contracts(pattern: attnloom.Pattern, n: int, place: Place, inputs: dic
     found = list(contracts_at(pattern._typed.body, environment))
     for contract in found:
         if contract.metric == "prefix_stable":
-            for longer in (n + 1, n + 2, 2 * n):
-                assert np.array_equal(pattern.mask(longer, **place)[:n], np.pad(mask, (
-                    (0, 0), (0, longer - n))))  # fmt: skip
+            for more in (1, 2, n):
+                # What is listed token by token goes on as it ends; sets of tokens stay.
+                grown = {
+                    name: value if pattern.inputs[name] == "tokens" else value + value[-1:] * more
+                    for name, value in inputs.items()
+                }
+                longer = pattern.mask(n + more, inputs=grown, **place)
+                corner = longer[: len(mask)]
+                assert np.array_equal(corner, np.pad(mask, ((0, 0), (0, more)))), contract.text
         elif contract.operator is None:
             assert PROPERTIES[contract.metric](mask), contract.text
         else:

@@ -552,8 +552,27 @@ CASES = [
         for name, full in {
             "gemma2": (1, 3, 5, 7, 9, 11), "gemma3": (5, 11), "gpt_oss": (1, 3, 5, 7, 9, 11),
             "gpt_neo": (0, 2, 4, 6, 8, 10), "command_a": (3, 7, 11), "olmo3": (3, 7, 11),
-            "exaone4": (3, 7, 11), "yoco": (6, 7, 8, 9, 10, 11),
+            "exaone4": (3, 7, 11), "yoco": (6, 7, 8, 9, 10, 11), "gemma3n": (4, 9),
+            "cwm": (0, 4, 8), "ettin": (0, 3, 6, 9),
         }.items()
+        for layer in range(12)
+    ],
+    *[
+        case(
+            "mimo_v2_flash", {"back": 2},
+            lambda n, dense=layer in (0, 5, 11): causal(n) if dense else last(n, 3),
+            layer=layer,
+            layers=12,
+        )
+        for layer in range(12)
+    ],
+    *[
+        case(
+            "embedding_gemma", {"reach": 2},
+            lambda n, dense=layer in (5, 11): band(n, 2, 2) | dense,
+            layer=layer,
+            layers=12,
+        )
         for layer in range(12)
     ],
     *[

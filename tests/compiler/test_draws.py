@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
-import oracle
+import oracle_draws as oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

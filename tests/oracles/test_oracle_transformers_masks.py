@@ -22,6 +22,10 @@ TINY: dict[str, Any] = {
     "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 MOE = {"num_local_experts": 2, "num_experts_per_tok": 1}
+NANO = {
+    "num_kv_shared_layers": 0, "vocab_size_per_layer_input": 32, "hidden_size_per_layer_input": 8,
+    "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 13,
+}  # fmt: skip
 
 
 def masks_of_layers(model: Any, n: int, **arguments: Any) -> list[Mask]:
@@ -62,6 +66,8 @@ DECODERS = {
     "Olmo3": ({}, "olmo3", "recent", "sliding_window"),
     "Exaone4": ({}, "exaone4", "recent", "sliding_window"),
     "Llama4Text": (MOE, "llama4", "size", "attention_chunk_size"),
+    "Cwm": ({}, "cwm", "recent", "sliding_window"),
+    "Gemma3nText": (NANO, "gemma3n", "recent", "sliding_window"),
 }
 
 
@@ -82,6 +88,51 @@ def test_every_layer_of_a_decoder_has_the_mask_of_the_pattern(
         for layer, mask in enumerate(found):
             ours = mask_of(pattern, n, layer=layer, layers=13, **{parameter: window})
             against("transformers").masks(f"{model}: masks of its layers", ours, mask)
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 40])
+def test_every_layer_of_mimo_has_the_mask_of_the_pattern(against: Any, window: int) -> None:
+    """Its own configuration counts the window without the token, that of Transformers with it."""
+    transformers = needed("transformers")
+    config = transformers.MiMoV2FlashConfig(
+        **TINY, num_hidden_layers=13, sliding_window_size=window, v_head_dim=8, n_routed_experts=2,
+        num_experts_per_tok=1, moe_intermediate_size=8,
+    )  # fmt: skip
+    model = transformers.MiMoV2FlashModel(config)
+    for n in (5, 16, 33):
+        for layer, theirs in enumerate(masks_of_layers(model, n)):
+            ours = mask_of("mimo_v2_flash", n, layer=layer, layers=13, back=window)
+            against("transformers").masks("MiMo-V2-Flash: masks of its layers", ours, theirs)
+
+
+@pytest.mark.parametrize("window", [2, 3, 8, 40])
+def test_every_layer_of_a_modernbert_decoder_has_the_mask_of_the_pattern(
+    against: Any, window: int
+) -> None:
+    transformers = needed("transformers")
+    config = transformers.ModernBertDecoderConfig(
+        **TINY, num_hidden_layers=7, local_attention=window, cls_token_id=1, sep_token_id=2
+    )
+    model = transformers.ModernBertDecoderModel(config)
+    for n in (5, 16, 33):
+        for layer, theirs in enumerate(masks_of_layers(model, n)):
+            ours = mask_of("ettin", n, layer=layer, layers=7, recent=window // 2)
+            against("transformers").masks("ModernBertDecoder: masks of its layers", ours, theirs)
+
+
+@pytest.mark.parametrize("window", [2, 3, 8, 40])
+def test_every_layer_of_a_bidirectional_gemma3_has_the_mask_of_the_pattern(
+    against: Any, window: int
+) -> None:
+    transformers = needed("transformers")
+    config = transformers.Gemma3TextConfig(
+        **TINY, num_hidden_layers=13, sliding_window=window, use_bidirectional_attention=True
+    )
+    model = transformers.Gemma3TextModel(config)
+    for n in (5, 16, 33):
+        for layer, theirs in enumerate(masks_of_layers(model, n)):
+            ours = mask_of("embedding_gemma", n, layer=layer, layers=13, reach=window // 2)
+            against("transformers").masks("Gemma3, bidirectional: masks", ours, theirs)
 
 
 @pytest.mark.parametrize("window", [2, 6, 30])
