@@ -377,7 +377,7 @@ def test_programs_use_the_whole_language() -> None:
     found: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
 
-    @settings(some, max_examples=400, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(some, max_examples=500, derandomize=True, database=None, phases=[Phase.generate])
     @given(programs(20))
     def look(program: Program) -> None:
         found.update(set(marks(program)))

@@ -274,7 +274,7 @@ class RelationWriter(NumberWriter):
                 axes.append(("shift", self.sized(place, -3, 5)))
         elif kind == "neighborhood":
             axes = [(None, self.sized(place, 1, 4)) for _ in range(place.grid)]
-            if self.one_in(3):
+            if self.one_in(2):
                 axes = [(self.pick(AXES[-place.grid :]), self.sized(place, 1, 5))]
             found = self.nearest(place, axes)
             return replace(found, needs=found.needs | Needs(grid=place.grid))
