@@ -420,6 +420,14 @@ def test_wrong_arguments_are_named() -> None:
         PatternAttention(32, 4, pattern, num_kv_heads=3)
     with pytest.raises(ValueError, match="layer must be below layers, 2, got 3"):
         PatternAttention(32, 4, pattern, layer=3, layers=2)
+    with pytest.raises(
+        TypeError, match=r"qk_norm must make a module.*torch\.nn\.RMSNorm, got True"
+    ):
+        PatternAttention(32, 4, pattern, qk_norm=True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"rope must be a function.*Rope\(head_dim\), got True"):
+        PatternAttention(32, 4, pattern, rope=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="query must have a width of 32, got 8"):
+        PatternAttention(32, 4, pattern, rope=Rope(32))(torch.randn(2, 10, 32))
     module = PatternAttention(32, 4, pattern)
     x = torch.randn(2, 10, 32)
     with pytest.raises(ValueError, match=r"x must have shape \(batch, length, 32\)"):

@@ -106,6 +106,25 @@ def test_padding_and_inputs_reach_every_layer() -> None:
     torch.testing.assert_close(output[0, 6:], alone[0], atol=1e-5, rtol=1e-5)
 
 
+def test_decoder_reads_packed_documents_each_for_itself() -> None:
+    model = Decoder(50, 32, 2, 4, attnloom.load("packing"))
+    seeded(model)
+    ids = torch.randint(50, (1, 30), generator=torch.Generator().manual_seed(4))
+    document = (torch.arange(30) >= 12).long()[None]
+    found = model(ids, inputs={"document": document})
+    other = ids.clone()
+    other[0, :12] += 1
+    other %= 50
+    changed = model(other, inputs={"document": document})
+    assert torch.equal(found[:, 12:], changed[:, 12:])
+    assert not torch.equal(found[:, :12], changed[:, :12])
+    with pytest.raises(ValueError, match="inputs of a decoder must come without attention_mask"):
+        model(ids, inputs={"document": document}, attention_mask=torch.ones(1, 30))
+    ahead = Decoder(50, 32, 2, 4, attnloom.parse("pattern p { input doc: segments; same(doc) }"))
+    with pytest.raises(ValueError, match="some query reads a later key"):
+        ahead(ids, inputs={"doc": document})
+
+
 def test_models_learn_and_can_be_copied() -> None:
     torch.manual_seed(0)
     model = Decoder(16, 32, 2, 2, CAUSAL["memory"])

@@ -83,6 +83,7 @@ class PatternAttention(nn.Module):
         super().__init__()
         kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         _check_sizes(embed_dim, num_heads, kv_heads, head_dim)
+        _check_functions(qk_norm, rope)
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, kv_heads
         self.head_dim = embed_dim // num_heads if head_dim is None else head_dim
         self.global_projections, self.scale, self.backend = global_projections, scale, backend
@@ -294,6 +295,19 @@ def _check_sizes(embed_dim: int, heads: int, kv_heads: int, head_dim: int | None
         raise ValueError(f"num_heads must divide embed_dim, {embed_dim}, got {heads}")
     if heads % kv_heads:
         raise ValueError(f"num_kv_heads must divide num_heads, {heads}, got {kv_heads}")
+
+
+def _check_functions(qk_norm: object, rope: object) -> None:
+    if qk_norm is not None and not callable(qk_norm):
+        raise TypeError(
+            "qk_norm must make a module from the width of a head, such as torch.nn.RMSNorm, "
+            f"got {qk_norm!r}"
+        )
+    if rope is not None and not callable(rope):
+        raise TypeError(
+            "rope must be a function of queries, keys and positions, such as "
+            f"attnloom.nn.Rope(head_dim), got {rope!r}"
+        )
 
 
 def _packing(mask: torch.Tensor, shape: tuple[int, int]) -> RealFirst:

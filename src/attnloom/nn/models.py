@@ -148,17 +148,27 @@ class Decoder(Transformer):
     """
 
     def forward(
-        self, ids: torch.Tensor, *, attention_mask: torch.Tensor | None = None
+        self,
+        ids: torch.Tensor,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        inputs: Inputs | None = None,
     ) -> torch.Tensor:
-        """The scores; arguments as in `PatternAttention`.
+        """The scores; arguments as in `PatternAttention`, inputs without padding.
 
         Raises:
             ValueError: the pattern is not causal.
         """
         num_memory = 0 if self.memory is None else self.memory.num_tokens
+        length = operator.index(num_memory + ids.shape[1])
         for layer in self.layers:
-            layer.plans.check_causal(operator.index(num_memory + ids.shape[1]))
-        return self._scores(self.states(ids, attention_mask)[1])
+            if inputs is None:
+                layer.plans.check_causal(length)
+            elif attention_mask is None:
+                layer.plans.of_inputs(length, str(ids.device), inputs, is_causal=True)
+            else:
+                raise ValueError("inputs of a decoder must come without attention_mask")
+        return self._scores(self.states(ids, attention_mask, inputs)[1])
 
     @torch.no_grad()
     def generate(

@@ -32,6 +32,8 @@ class Rope(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both turned; `positions` is `(length,)` or `(batch, 1, length)`."""
+        if query.shape[-1] != self.head_dim:
+            raise ValueError(f"query must have a width of {self.head_dim}, got {query.shape[-1]}")
         # In float32 whatever the model runs in: half precision cannot tell far positions apart.
         steps = torch.arange(0, self.head_dim, 2, device=query.device, dtype=torch.float32)
         speed = self.base ** (-steps / self.head_dim)
