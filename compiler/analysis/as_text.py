@@ -82,6 +82,8 @@ def _subject(report: Report) -> Iterator[str]:
     stack = report.stack
     memory = f" + {stack.memory} memory" if stack.memory else ""
     way = "causal" if report.intended.is_causal else "both directions"
+    if report.intended.reads_ahead:
+        way = "causal, but for what is read ahead"
     if report.intended.is_causal and report.intended.block > 1:
         way = f"causal by blocks of {report.intended.block:,}"
     parts = [f"{stack.name}, {stack.tokens:,} tokens{memory}", way]

@@ -2,15 +2,16 @@
 
 In both directions all pairs of different tokens are meant to meet; in a causal pattern those whose
 key comes first; where all links keep to documents, as by `only same(doc)`, those of one document.
-Averages and shares are over intended pairs alone. A pair outside of them is *forbidden*, which is
-not the same as unreachable.
+A pattern may be causal but for stretches in which tokens also read ahead, as a prefix does: then
+what they read ahead is meant to meet too. Averages and shares are over intended pairs alone. A pair
+outside of them is *forbidden*, which is not the same as unreachable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from attnloom.compiler.analysis.stack import Layer, Removed, Stack
 from attnloom.compiler.bound import Bound
 from attnloom.compiler.counting import count
 from attnloom.compiler.primitives.given import Same as SameDocument
-from attnloom.compiler.regions import Band, Bands, Links, Region, Same, both, either, minus
+from attnloom.compiler.regions import Band, Bands, Boxes, Links, Region, Same, both, either, minus
 from attnloom.compiler.regions.base import Both, Either, Minus, Nothing
 from attnloom.compiler.relation import Leaf, OfBlocks, Relation, WithMemory
 from attnloom.compiler.runs import Ints
@@ -31,13 +32,15 @@ class Intended:
     """The pairs of different positions that are meant to meet, query first.
 
     `block` is 1 but for patterns that are causal by blocks: then the tokens of a block may all
-    read each other, and those of earlier blocks.
+    read each other, and those of earlier blocks. `reads_ahead` tells of patterns that are causal
+    but for what some tokens read ahead of them.
     """
 
     region: Region
     start: int
     stop: int
     is_causal: bool
+    reads_ahead: bool
     block: int
     documents: Ints | None
     has_silent_memory: bool
@@ -95,7 +98,10 @@ def intended(stack: Stack) -> Intended:
     first_key = 0 if silent[1] else start
     span = {"i1": first_query, "i2": stop - 1, "j1": first_key, "j2": stop - 1}
     before, after = Band(**span, d1=1), Band(**span, d2=-1)
-    region: Region = Bands.of(before) if block else Bands.of(before, after)
+    ahead = _ahead(stack) if not block else None
+    region: Region = Bands.of(before) if block or ahead else Bands.of(before, after)
+    if ahead:
+        region = both(either(region, Boxes(ahead)), Bands.of(before, after))
     if block > 1:
         own = both(Bands((Band(d1=0, d2=0),), block), Bands.of(after))
         region = either(region, own)
@@ -108,7 +114,28 @@ def intended(stack: Stack) -> Intended:
             )
             parts.append(both(region, with_memory))
         region = either(*parts)
-    return Intended(region, start, stop, block > 0, max(block, 1), documents, any(silent))
+    has_ahead = ahead is not None
+    return Intended(
+        region, start, stop, block > 0, has_ahead, max(block, 1), documents, any(silent)
+    )
+
+
+def _ahead(stack: Stack) -> Zones | None:
+    """What is read ahead in a pattern that is causal but for that, as in a prefix.
+
+    So it is if all that lies before a token and what it reads ahead is all it can ever learn of.
+    Stretches of which each reads itself alone, forwards and backwards, have no direction.
+    """
+    try:
+        reads = reduce(Zones.__or__, (kind.zones for kind in stack.kinds))
+        ahead = reads & Zones.zone(stack.start, stack.stop, d=(-stack.length, -1))
+        known = ahead | Zones.zone(stack.start, stack.stop, d=(0, stack.length))
+        if (reads - known.transpose()).is_empty() or not (known @ known).issubset(known):
+            return None
+    except TooComplex:
+        return None
+    return ahead
+
 
 
 def _has_direction(stack: Stack, block: int) -> bool:

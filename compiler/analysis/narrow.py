@@ -175,7 +175,7 @@ def narrow(
     if pair is not None and stack.is_uniform:
         points = single_points(stack, pair, cut if ends is None else None)
     gap = None
-    if stack.is_uniform and not intended.is_causal:
+    if stack.is_uniform and not intended.is_causal and not intended.reads_ahead:
         gap = spectral_gap(stack.kinds[0])
     return Narrow(cut, carried, squeeze, profile(stack, hubs(stack)), pair, points, gap)
 

@@ -112,7 +112,7 @@ class Reach:
         intended, kinds = self.intended, self.stack.kinds
         grain = kinds[0].grain
         size = grain.block
-        fits = intended.block == size if intended.is_causal else True
+        fits = intended.block == size if intended.is_causal else not intended.reads_ahead
         if size == 1 or len(kinds) > 1 or not fits or not intended.holds_all_reads:
             grains = tuple(kind.tokens for kind in kinds)
             return Space(grains, intended.region, not intended.holds_all_reads)

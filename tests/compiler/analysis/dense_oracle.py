@@ -55,6 +55,24 @@ def earlier_pairs(size: int) -> Matrix:
     return np.tri(size, size, -1, dtype=bool)
 
 
+def meant_pairs(layers: list[Matrix]) -> Matrix:
+    """The pairs that are meant to meet, by definition: earlier ones, or all, or what is read ahead.
+
+    The last where tokens can never learn of more than what lies before them and what they read
+    ahead, and where something is read backwards that may not be read forwards.
+    """
+    reads = np.logical_or.reduce(layers)
+    size = len(reads)
+    ahead = np.triu(reads, 1)
+    known = ahead | np.tri(size, dtype=bool)
+    grown = (known.astype(np.int64) @ known.astype(np.int64)) > 0
+    if not ahead.any():
+        return earlier_pairs(size)
+    if (grown <= known).all() and (reads & ~known.T).any():
+        return known & other_pairs(size)
+    return other_pairs(size)
+
+
 def live_keys(reads: Matrix) -> int:
     """The most keys that are live at once, by definition."""
     size = len(reads)

@@ -7,7 +7,7 @@ import math
 import networkx as nx
 import numpy as np
 import pytest
-from dense_oracle import Matrix, distances, other_pairs, parse
+from dense_oracle import Matrix, distances, meant_pairs, other_pairs, parse
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from networkx.algorithms.connectivity import minimum_st_node_cut
@@ -132,6 +132,8 @@ def test_loads_and_dependence_agree_with_networkx(program: Program) -> None:
     pairs = np.tri(len(left), k=-1, dtype=bool) if report.intended.is_causal else other_pairs(
         len(left)
     )  # fmt: skip
+    if report.intended.reads_ahead:
+        pairs = meant_pairs([reads])[np.ix_(others, others)]
     finite = apart[pairs & np.isfinite(apart)]
     assert found.without.unreachable == np.isinf(apart[pairs]).sum()
     assert (found.without.worst or 0) == (finite.max() if len(finite) else 0)

@@ -10,7 +10,7 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
-from dense_oracle import distances, other_pairs, parse
+from dense_oracle import distances, meant_pairs, other_pairs, parse
 from hypothesis import assume, given, settings
 from programs import Program, programs
 
@@ -115,7 +115,8 @@ def test_metrics_and_properties_agree_with_dense_matrices(program: Program) -> N
     size = len(reads)
     assume(report.intended.holds_all_reads and report.intended.block == 1)
     is_causal = not np.triu(reads, 1).any()
-    pairs = np.tri(size, k=-1, dtype=bool) if is_causal else other_pairs(size)
+    pairs = meant_pairs([reads]) if report.intended.reads_ahead else other_pairs(size)
+    pairs = np.tri(size, k=-1, dtype=bool) if is_causal else pairs
     apart = distances(reads)[pairs]
     finite = apart[np.isfinite(apart)]
     expected = {

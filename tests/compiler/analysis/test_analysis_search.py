@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from dense_oracle import distances, other_pairs, parse
@@ -114,6 +116,26 @@ def test_blocks_that_only_look_back_are_causal_by_blocks() -> None:
     assert report.hops.unreachable == 0
     chunks = parse("blocks(8) { self }").analyze(30)
     assert not chunks.intended.is_causal
+
+
+@pytest.mark.parametrize(
+    ("text", "ahead"),
+    [
+        ("causal\nbroadcast(first 9)", lambda i, j: j < 9),
+        ("causal\nbroadcast(0) ", lambda i, j: i < 0),
+        ("causal\nwhere(i // 5 == 1 and j // 5 == 1)", lambda i, j: (i // 5 == 1) & (j // 5 == 1)),
+        # What is read ahead leads farther ahead, so there is no order.
+        ("causal\nwhere(j == i + 1)", lambda i, j: i >= 0),
+        ("causal\nbroadcast(20)", lambda i, j: i >= 0),
+    ],
+)
+def test_what_a_prefix_reads_ahead_is_meant_to_meet_and_no_more(
+    text: str, ahead: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> None:
+    report = parse(text).analyze(30)
+    i, j = np.indices((30, 30))
+    assert report.hops.total == ((j < i) | (ahead(i, j) & (i != j))).sum()
+    assert report.intended.reads_ahead == (0 < report.hops.total - 435 < 435)
 
 
 def test_very_many_hops_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
