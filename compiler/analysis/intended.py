@@ -137,7 +137,6 @@ def _ahead(stack: Stack) -> Zones | None:
     return ahead
 
 
-
 def _has_direction(stack: Stack, block: int) -> bool:
     """Whether information only goes from earlier to later blocks, and does go.
 
