@@ -387,7 +387,8 @@ def _long_places(grid: BlockLayout, times: int) -> Ints:
     found = [np.zeros(0, dtype=np.int64)]
     for row in np.flatnonzero(most > least):
         own = grid.mask_ids[grid.row_offsets[row] : grid.row_offsets[row + 1]]
-        found.append(np.flatnonzero(per_row[own].sum(0) > least) + row * unit)
+        ids, times_used = np.unique(own, return_counts=True)
+        found.append(np.flatnonzero(times_used @ per_row[ids] > least) + row * unit)
     return np.concatenate(found)
 
 

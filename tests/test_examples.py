@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,28 @@ def test_long_context_example_learns_what_the_hops_allow_and_nothing_else(tmp_pa
     for row in found.values():
         # One letter in sixteen is right by chance.
         assert row["right"] > 0.9 if row["can_solve"] else row["right"] < 0.2
+
+
+def losses(processes: int, *options: str) -> list[float]:
+    """What the context-parallel example reports, step by step."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), str(EXAMPLES / "train_context_parallel.py")]
+    done = subprocess.run(
+        [*command, "--steps", "3", "--length", "301", *options],
+        check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return [float(line.split()[-1]) for line in done.stdout.splitlines()]
+
+
+def test_context_parallel_example_learns_as_one_process_does() -> None:
+    alone = losses(1)
+    assert alone[2] < alone[0]
+    assert losses(2) == pytest.approx(alone, abs=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "options"), [(2, ["--fsdp"]), (4, ["--data", "2"])])
+def test_context_parallel_example_learns_the_same_in_other_ways(
+    processes: int, options: list[str]
+) -> None:
+    assert losses(processes, *options) == pytest.approx(losses(1), abs=2e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 def test_window_and_globals_travel_as_worked_out_by_hand(run_json) -> None:
     # A halo of 64 keys on each side, and the four global tokens.
@@ -57,3 +59,10 @@ def test_it_prints_what_travels(run) -> None:
     text = run("shard", "mistral", "-n", "16384", "--ranks", "2").stdout
     assert "keys of 0 to 4,095 tokens" in text
     assert "of all-gather or ring" in text
+
+
+@pytest.mark.slow
+def test_the_longest_sequences_are_divided_over_many_processes_in_seconds(run_json) -> None:
+    facts = run_json("shard", "longformer", "-n", str(1 << 27), "--ranks", "1024")
+    assert facts["received_tokens"]["max"] == 2 * 256 + 1
+    assert facts["seconds"] < 10
