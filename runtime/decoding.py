@@ -235,8 +235,8 @@ class Decoder:
         plan = self.reader.plan
         batch, kv_heads, count, _ = key.shape
         if not len(self.position):
-            self.position = np.zeros(batch, dtype=np.int64)
             self.groups = self.reader.groups(kv_heads)
+            self.position = np.zeros(batch, dtype=np.int64)
             self.stores = [
                 KeyStore(group.reader, group.pick(key), group.pick(value)) for group in self.groups
             ]

@@ -94,7 +94,14 @@ class RowReader:
         return Reads(keys, allowed)
 
     def groups(self, kv_heads: int) -> list[HeadGroup]:
-        """The heads of the keys, those together whose keys are read equally long."""
+        """The heads of the keys, those together whose keys are read equally long.
+
+        Raises:
+            ValueError: so many do not divide the query heads.
+        """
+        heads = self._choice.shape[1]
+        if heads % kv_heads:
+            raise ValueError(f"key must have a divisor of {heads} heads, got {kv_heads}")
         if kv_heads not in self._groups:
             self._groups[kv_heads] = list(self._make_groups(kv_heads))
         return self._groups[kv_heads]

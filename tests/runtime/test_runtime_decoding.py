@@ -442,6 +442,8 @@ def test_wrong_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="query must have the 4 heads of the plan, got 2"):
         attention_step(query[:, :2], key, value, plan, 0)
     decoder: Decoder = plan.decoder()
+    with pytest.raises(ValueError, match="key must have a divisor of 4 heads, got 3"):
+        decoder.append(query[:, :3], query[:, :3])
     decoder.step(query, key, value)
     with pytest.raises(TypeError, match=r"dtype torch\.float64 as before, got torch\.float32"):
         decoder.step(query.float(), key.float(), value.float())
