@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.autograd.function import once_differentiable
 
 
 class ExchangeError(RuntimeError):
@@ -127,6 +128,7 @@ class _Taken(torch.autograd.Function):
         return rows.index_select(0, index)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,), rounds = grads, ctx.saved_tensors
         total = grad.new_zeros((ctx.count, *grad.shape[1:]))
@@ -148,6 +150,7 @@ class _Started(torch.autograd.Function):
         return box.travel.found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         assert ctx.box.travel is not None
         return ctx.box.travel.end(), None, None
@@ -165,6 +168,7 @@ class _Arrived(torch.autograd.Function):
         return rows.view_as(rows)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         ctx.box.travel = ctx.route.back.start(grads[0])
         return grads[0], None, None
@@ -187,6 +191,7 @@ class _AtOnce(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         grad = grads[0].contiguous()
         found = grad.new_empty((sum(ctx.sent), *grad.shape[1:]))
@@ -240,6 +245,7 @@ class _Tied(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return grads[0], grads[0].new_zeros(ctx.shape, dtype=ctx.dtype)
 

@@ -131,6 +131,9 @@ class ShardedPlan:
         place = torch.from_numpy(np.argsort(np.concatenate(positions))).to(tensor.device)
         return found.index_select(0, place).movedim(0, dim)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> ShardedPlan:
+        return self  # immutable, so a copied model may share it
+
     def __repr__(self) -> str:
         tiles = self.near.plan.num_tiles + (0 if self.far is None else self.far.plan.num_tiles)
         return (

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 
 from attnloom.runtime.attention import attention as attend
-from attnloom.runtime.checks import Arguments, check_arguments
+from attnloom.runtime.checks import Arguments, check_arguments, dtype_to_run
 from attnloom.runtime.exchange import Exchange, taken, tied
 from attnloom.runtime.sharded import Keys, ShardedPlan
 
@@ -100,7 +100,8 @@ def attention(
     call = _Call(
         sharded_plan, {"scale": scale, "softcap": softcap, "backend": backend}, key_lengths
     )
-    output, lse = call.run(query, key, value)
+    # Cast under autocast, so that keys travel as small as they are used.
+    output, lse = call.run(*(x.to(dtype_to_run(x)) for x in (query, key, value)))
     if sinks is not None:
         output, lse = _with_sinks(output, lse, sinks)
     return (output, lse) if return_lse else output

@@ -19,6 +19,16 @@ def test_window_and_globals_travel_as_worked_out_by_hand(run_json) -> None:
     assert facts["bytes"]["max"] == 132 * key + 4 * query + 128 * key + 4 * answer
     assert facts["bytes"]["all_gather"] == 2 * 3072 * key
     assert facts["tiles"]["uneven"] < 1.1
+    assert facts["per_rank"]["received_tokens"] == [64, 132, 132, 68]
+    assert max(facts["per_rank"]["bytes"]) == facts["bytes"]["max"]
+    assert facts["per_rank"]["tokens"] == [1024] * 4
+
+
+def test_heads_count_for_work_as_for_traffic(run_json) -> None:
+    options = ("shard", "mistral", "-n", "65536", "--ranks", "4", "--heads")
+    few, many = (run_json(*options, heads)["predicted"] for heads in ("1", "8"))
+    assert many["alone_seconds"] == 8 * few["alone_seconds"]
+    assert abs(many["speedup"] / few["speedup"] - 1) < 1e-9
 
 
 def test_one_process_receives_nothing(run_json) -> None:

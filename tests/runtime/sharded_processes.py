@@ -20,6 +20,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 import attnloom
 from attnloom import distributed
@@ -272,6 +273,33 @@ def _refused(call: Callable[[], object], message: str) -> None:
     raise AssertionError(f"not refused: {message}")
 
 
+def check_special_values() -> None:
+    """A key that is not finite makes only those not finite that read it; autocast casts."""
+    plan = attnloom.parse("pattern p { window(each_side=5); global(0) }").compile(
+        200, heads=2, block=16
+    )
+    generator = torch.Generator().manual_seed(5)
+    whole = [torch.randn(1, 2, 200, 16, generator=generator) for _ in range(3)]
+    for where, value in ((60, torch.nan), (99, torch.inf), (101, -torch.inf)):
+        whole[1][:, :, where] = whole[2][:, :, where] = value
+    expected = attnloom.attention(*whole, plan)
+    # Those within 5 of 60, of 99 and of 101, and the one that reads all.
+    assert int(expected[0, 0].isfinite().all(1).logical_not().sum()) == 11 + 13 + 1
+    for overlap in (True, False):
+        sharded = distributed.shard(plan, overlap=overlap)
+        parts = [sharded.scatter(x) for x in whole]
+        found = sharded.gather(distributed.attention(*parts, sharded))
+        rows = expected.isfinite().all(-1)
+        assert torch.equal(found.isfinite().all(-1), rows)
+        torch.testing.assert_close(found[rows], expected[rows], rtol=0, atol=1e-5)
+        parts = [torch.ones_like(x) for x in parts]
+        with torch.autocast("cpu", dtype=torch.bfloat16), counted() as received:
+            output = distributed.attention(*parts, sharded)
+        assert output.dtype == torch.bfloat16
+        forward, _ = sharded.division.received_bytes(2, 2, 16)
+        assert sum(received) == forward[sharded.rank]
+
+
 def check_stack() -> None:
     """Plans of layers that differ are divided alike."""
     pattern = attnloom.parse("pattern p { when layer % 2 == 0 { window(last=9) } else { causal } }")
@@ -322,7 +350,8 @@ class Layers(nn.Module):
         for projection in self.projections:
             batch, length, width = x.shape
             heads = projection(x).view(batch, length, 3, self.heads, -1)
-            output = attend(*heads.permute(2, 0, 3, 1, 4))
+            # Done again in the backward pass, exchanges and all.
+            output = checkpoint(attend, *heads.permute(2, 0, 3, 1, 4), use_reentrant=False)
             x = x + output.transpose(1, 2).reshape(batch, length, width)
         logits: torch.Tensor = self.head(x)
         return logits

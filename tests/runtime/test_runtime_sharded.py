@@ -288,6 +288,10 @@ def test_another_plan_and_bad_calls_are_refused_in_every_process(two: Processes)
     two.run("check_refusals")
 
 
+def test_what_is_not_finite_stays_with_those_who_read_it(two: Processes) -> None:
+    two.run("check_special_values")
+
+
 def test_layers_that_differ_are_divided_alike(two: Processes) -> None:
     two.run("check_stack")
 

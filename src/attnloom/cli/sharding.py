@@ -131,7 +131,7 @@ def shard_command(
         "heads": where.heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
-        **_figures(division, where.heads, kv_heads, head_dim, bandwidth),
+        **_figures(division, uses, where.heads, kv_heads, head_dim, bandwidth),
         "seconds": time.perf_counter() - start,
     }
     if as_json:
@@ -149,7 +149,12 @@ def _order_of(division: Division, layouts: Sequence[HeadLayout]) -> str:
 
 
 def _figures(
-    division: Division, heads: int, kv_heads: int, head_dim: int, bandwidth: float
+    division: Division,
+    uses: Sequence[int],
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    bandwidth: float,
 ) -> dict[str, Any]:
     """What travels, who computes how much, and what is expected of it."""
     ranks, own = division.ranks, tokens_of(division)
@@ -163,10 +168,16 @@ def _figures(
     model = CostModel()
     unit = model.seconds_per_tile * (division.unit / 128) ** 2 * (head_dim / 64)
     # Two and a half times as much again in the backward pass.
-    alone = 3.5 * float(tiles.sum()) * unit / model.processors
-    shared = 3.5 * float(tiles.max()) * unit / model.processors
+    costs = division.costs(uses, model.partial) * 3.5 * unit / model.processors
+    alone, shared = float(costs.sum()), float(costs.max())
     moving = float(travels.max()) / (bandwidth * 1e9)
+    speedup = alone / (shared + moving) if shared + moving else 1.0
     keys = (own + received) * 2 * kv_heads * head_dim * _BYTES
+    memory = keys + own * 2 * heads * head_dim * _BYTES
+    each = {
+        "tokens": own, "received_tokens": received, "bytes": travels, "tiles": tiles,
+        "memory": memory,
+    }  # fmt: skip
     return {
         "tokens": _spread(own),
         "received_tokens": _spread(received),
@@ -178,13 +189,15 @@ def _figures(
             "of_all_gather": float(travels.max() / gathered.max()) if gathered.max() else 0.0,
         },
         "tiles": {**_spread(tiles), "uneven": float(tiles.max() / max(tiles.mean(), 1e-300))},
-        "memory": _spread(keys + own * 2 * heads * head_dim * _BYTES),
+        "memory": _spread(memory),
         "predicted": {
             "alone_seconds": alone,
             "seconds": shared + moving,
-            "speedup": alone / (shared + moving) if shared + moving else 1.0,
+            "speedup": speedup,
+            "efficiency": speedup / ranks,
             "bandwidth": bandwidth,
         },
+        "per_rank": {name: values.tolist() for name, values in each.items()},
     }
 
 
@@ -211,7 +224,8 @@ def _print(facts: dict[str, Any]) -> None:
             "tiles": f"{number(tiles['min'])} to {number(tiles['max'])}, "
             f"the most {tiles['uneven']:.2f} times the mean",
             "memory": f"at most {size(facts['memory']['max'])} of queries, keys, values, outputs",
-            "predicted": f"{predicted['speedup']:.3g} times as fast as one process, "
+            "predicted": f"{predicted['speedup']:.3g} times as fast as one process "
+            f"({percent(predicted['efficiency'])} of {facts['ranks']}), "
             f"receiving {predicted['bandwidth']:g} GB/s",
             "divided in": seconds(facts["seconds"]),
         }
