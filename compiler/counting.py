@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from attnloom.compiler.by_rows import by_rows
 from attnloom.compiler.limits import MAX_LENGTH, TooLarge
 from attnloom.compiler.regions import Condition, Links, Region
 from attnloom.compiler.tiling import tile
 from attnloom.compiler.zones import TooComplex
 
-_ROWS = 1 << 16
 _MOST_ROWS = 1 << 24
 _TILE = 128
 
@@ -35,7 +33,6 @@ def count(region: Region, start: int, stop: int) -> int:
     if opaque or any(isinstance(leaf, Links) and leaf.block > 1 for leaf in leaves):
         return tile(region, start, stop, _TILE, _TILE).reads()
     total = 0
-    for first in range(start, stop, _ROWS):
-        rows = np.arange(first, min(first + _ROWS, stop), dtype=np.int64)
-        total += int(region.runs(rows).lengths().sum())
+    for _, runs in by_rows(region, start, stop):
+        total += int(runs.lengths().sum())
     return total

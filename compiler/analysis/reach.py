@@ -22,6 +22,7 @@ from attnloom.compiler.analysis.sampling import Estimate, draw
 from attnloom.compiler.analysis.search import Found, Space, TooDeep
 from attnloom.compiler.analysis.spread import Spread
 from attnloom.compiler.analysis.stack import Stack, checked, leaves
+from attnloom.compiler.by_rows import by_rows
 from attnloom.compiler.regions import Band, Bands, Condition, Links, Region, minus
 from attnloom.compiler.regions.base import Either
 from attnloom.compiler.runs import Ints
@@ -41,8 +42,6 @@ _WALKS = 8
 
 _LISTED = 64
 """Layers whose coverage is listed when no number of layers was asked for."""
-
-_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +158,7 @@ class Reach:
     def _first(self, region: Region) -> Pair | None:
         """The tokens of the first pair of a region over the positions of the space."""
         start, stop = self.space.start, self.space.stop
-        for first in range(start, stop, _ROWS):
-            rows = np.arange(first, min(first + _ROWS, stop), dtype=np.int64)
-            found = region.runs(rows)
+        for rows, found in by_rows(region, start, stop):
             if len(found.starts):
                 return self.space.pair(
                     int(rows[found.rows[0]]) - start, int(found.starts[0]) - start

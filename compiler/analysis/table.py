@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from attnloom.compiler.by_rows import by_rows
 from attnloom.compiler.limits import TooLarge
 from attnloom.compiler.regions import Region
 from attnloom.compiler.runs import Ints
@@ -24,7 +25,9 @@ Words = NDArray[np.uint64]
 MAX_RANGES = 1 << 25
 """Ranges of keys in one table."""
 
-_ROWS_AT_ONCE = 1 << 14
+_FEW_ROWS, _DRAWN = 1 << 16, 256
+"""Rows that are always listed, and rows that are looked at first where there are more."""
+
 _FEW = 64
 """Ranges of one size that are united one by one."""
 
@@ -51,11 +54,11 @@ class Table:
         Raises:
             TooLarge: it has too many ranges.
         """
+        if _is_hopeless(region, start, stop):
+            raise TooLarge(f"the rows hold more than {MAX_RANGES:,} ranges of keys")
         counts, starts, stops = [], [], []
         total = 0
-        for first in range(start, stop, _ROWS_AT_ONCE):
-            rows = np.arange(first, min(first + _ROWS_AT_ONCE, stop), dtype=np.int64)
-            found = region.runs(rows)
+        for _, found in by_rows(region, start, stop):
             total += len(found.starts)
             if total > MAX_RANGES:
                 raise TooLarge(f"the rows hold more than {MAX_RANGES:,} ranges of keys")
@@ -150,3 +153,15 @@ class Table:
                 level[:-shift] |= level[shift:]
                 reached += 1
             united[ranges] = level[first] | level[last] if exponent else level[first]
+
+
+def _is_hopeless(region: Region, start: int, stop: int) -> bool:
+    """Whether most rows have many more ranges than fit in a table; asked of some, drawn at random.
+
+    Were it so of less than a quarter of the rows, half of those drawn would not say so.
+    """
+    if stop - start <= _FEW_ROWS:
+        return False
+    rows = np.sort(np.random.default_rng(0).integers(start, stop, size=_DRAWN))
+    counts = np.diff(region.runs(np.unique(rows)).offsets)
+    return bool(np.median(counts) * (stop - start) > 4 * MAX_RANGES)
