@@ -28,10 +28,10 @@ def as_json(report: Report) -> dict[str, Any]:
         "heads": stack.heads,
         "layers": stack.layers if stack.is_counted else None,
         "causal": report.intended.is_causal,
-        "reads_ahead": report.intended.reads_ahead,
         "work": _work(report.work, stack),
         "reach": {
             "intended_pairs": report.hops.total,
+            "reads_ahead": report.intended.reads_ahead,
             **_hops(report.hops, stack),
             **_coverage(report.coverage),
         },
