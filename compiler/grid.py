@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,12 +141,11 @@ class _Grid:
             masks.append(rows.masks)
             num_masks += len(rows.masks)
         num_kept = sum(map(len, codes))
-        for some, bits in self._sorted(loose):
+        for some, which, bits in (piece for one in loose for piece in one.pieces()):
             codes.append(some)
-            first, which = different(bits)
             ids.append(which + num_masks)
-            masks.append(bits[first])
-            num_masks += len(first)
+            masks.append(bits)
+            num_masks += len(bits)
             if num_masks * self.block_m * across > MAX_MASK_BYTES:
                 sizes = f"{self.block_m}x{self.block_n}"
                 raise TooLarge(f"{num_masks:,} different masks of {sizes}")
@@ -162,48 +160,45 @@ class _Grid:
         full[..., -1] >>= -self.block_n % 8
         masks = np.concatenate([masks, full])
         mask_id = np.where(mask_id == FULL, len(masks) - 1, mask_id)
-        order = np.argsort(code, kind="stable")
+        first, number = different(masks)
+        masks, mask_id = masks[first], number[mask_id]
+        order = np.lexsort((mask_id, code))
         code, mask_id = code[order], mask_id[order]
         is_first = np.concatenate([[True], code[1:] != code[:-1]])[: len(code)]
         starts = np.flatnonzero(is_first)
-        several = np.flatnonzero(np.diff([*starts, len(code)]) > 1)
-        joined = np.zeros((len(several), *masks.shape[1:]), dtype=np.uint8)
-        for number, at in enumerate(starts[several]):
-            stop = at + 1
-            while stop < len(code) and code[stop] == code[at]:
-                stop += 1
-            joined[number] = np.bitwise_or.reduce(masks[mask_id[at:stop]], axis=0)
+        counts = np.diff(np.append(starts, len(code)))
         ids = mask_id[starts]
-        ids[several] = len(masks) + np.arange(len(several))
-        masks = np.concatenate([masks, joined])
+        joined = [masks]
+        for count in np.unique(counts[counts > 1]).tolist():
+            # Most of them are of the same few masks.
+            some = np.flatnonzero(counts == count)
+            sets = mask_id[starts[some, None] + np.arange(count)]
+            kinds, which = np.unique(sets, axis=0, return_inverse=True)
+            ids[some] = sum(map(len, joined)) + which.reshape(-1)
+            found = masks[kinds[:, 0]]
+            for at in range(1, count):
+                found = found | masks[kinds[:, at]]
+            joined.append(found)
+        masks = np.concatenate(joined)
         used, ids = np.unique(ids, return_inverse=True)
         first, which = different(masks[used])
         masks, ids = masks[used][first], which[ids.reshape(-1)]
         is_full = num_set(masks) == self.block_m * self.block_n
         renumbered = np.where(is_full, FULL, np.cumsum(~is_full) - 1)
         rows, columns = np.divmod(code[starts], self.width)
-        counts = np.bincount(rows, minlength=self.height)
+        per_row = np.bincount(rows, minlength=self.height)
         return BlockLayout(
             self.query_len, self.kv_len, self.block_m, self.block_n,
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.concatenate([[0], np.cumsum(per_row)]).astype(np.int64),
             columns.astype(np.int32), renumbered[ids].astype(np.int32), masks[~is_full],
         )  # fmt: skip
-
-    def _sorted(self, loose: Sequence[_Loose]) -> Iterator[tuple[Ints, Bytes]]:
-        """The tiles of loose pairs, some rows of tiles at a time: codes, and masks."""
-        total = sum(one.num_entries for one in loose)
-        rounds = min(self.height, -(-total // _ENTRIES_AT_ONCE))
-        edges = np.linspace(0, self.height, rounds + 1).astype(np.int64)
-        for start, stop in pairwise(edges.tolist()):
-            for one in loose:
-                yield from one.sorted(start, stop)
 
 
 class _Loose:
     """Tiles of a part whose pairs are sorted into tiles of the grid.
 
     Columns are moved as a whole, as long as the rows of each tile stand in the grid as they do in
-    the part; else every pair by itself.
+    the part. Of the others, those that differ by where they stand alone are taken apart once.
     """
 
     def __init__(self, part: Part, tiles: Ints, grid: _Grid) -> None:
@@ -215,24 +210,13 @@ class _Loose:
         owned[rows.listed[rows.listed != NO_PLACE]] = True
         regular[owned[regular]] = NO_PLACE
         self.of_row = self._targets(np.concatenate([regular, rows.listed]))
-        # Where each row of tiles goes: between the first and the last of its places.
-        there = self.of_row >= 0
-        self.first = np.where(there, self.of_row // grid.block_m, grid.height).min(1)
-        self.last = np.where(there, self.of_row // grid.block_m, -1).max(1)
         block = np.arange(len(self.of_row))[:, None] * grid.block_m + np.arange(grid.block_m)
-        self.is_aligned = (~there | (self.of_row == block)).all(1)
+        self.is_aligned = ((self.of_row < 0) | (self.of_row == block)).all(1)
         self.tiles, self.tile_row = tiles, rows.tile_rows()[tiles]
         full = np.full((1, *rows.masks.shape[1:]), 255, dtype=np.uint8)
         full[..., -1] >>= -rows.block_n % 8
         self.masks = np.concatenate([rows.masks, full])
         self.columns_of_masks = turned(self.masks, rows.block_n)
-
-    @property
-    def num_entries(self) -> int:
-        """How many columns and pairs there can be."""
-        aligned = self.is_aligned[self.tile_row]
-        count = np.where(aligned, self.rows.block_n, num_set(self.masks)[self._ids(self.tiles)])
-        return int(count.sum())
 
     def _ids(self, tiles: Ints) -> Ints:
         ids: Ints = self.rows.mask_ids[tiles].astype(np.int64)
@@ -247,25 +231,32 @@ class _Loose:
             found = np.where(found < 0, NO_PLACE, self.grid.places[found])
         return found
 
-    def _of_columns(self, tiles: Ints) -> Ints:
-        rows, columns = self.rows, self.rows.columns[tiles]
+    def _of_columns(self, columns: NDArray[np.int32]) -> Ints:
+        rows = self.rows
         places = columns[:, None].astype(np.int64) * rows.block_n + np.arange(rows.block_n)
         places = np.where(places < rows.num_columns, places, NO_PLACE)
         listed = columns < 0
         places[listed] = rows.gathered[-1 - columns[listed]]
         return self._targets(places)
 
-    def sorted(self, start: int, stop: int) -> Iterator[tuple[Ints, Bytes]]:
-        """Tiles of the grid in its rows `start..stop`, and their masks."""
-        here = (self.first[self.tile_row] < stop) & (self.last[self.tile_row] >= start)
+    def pieces(self) -> Iterator[tuple[Ints, Ints, Bytes]]:
+        """Tiles of the grid, which mask each has, and the masks; a tile may come several times."""
         aligned = self.is_aligned[self.tile_row]
-        yield from self._by_columns(np.flatnonzero(here & aligned))
-        yield from self._by_pairs(np.flatnonzero(here & ~aligned), start, stop)
+        columns = np.unique(self.rows.columns[self.tiles[aligned]])
+        if len(_shapes(self._of_columns(columns), self.grid.block_n)[0]) <= len(columns) // 8:
+            aligned[:] = False  # few are different
+        moved = np.flatnonzero(aligned)
+        for at in range(0, len(moved), max(1, _ENTRIES_AT_ONCE // self.rows.block_n)):
+            some = moved[at : at + max(1, _ENTRIES_AT_ONCE // self.rows.block_n)]
+            for codes, masks in self._by_columns(some):
+                first, which = different(masks)
+                yield codes, which, masks[first]
+        yield from self._by_shapes(np.flatnonzero(~aligned))
 
     def _by_columns(self, chosen: Ints) -> Iterator[tuple[Ints, Bytes]]:
         grid = self.grid
         tiles = self.tiles[chosen]
-        key = self._of_columns(tiles)
+        key = self._of_columns(self.rows.columns[tiles])
         code = self.tile_row[chosen, None] * grid.width + key // grid.block_n
         tile, column = np.nonzero(key >= 0)
         found, which = np.unique(code[tile, column], return_inverse=True)
@@ -285,36 +276,78 @@ class _Loose:
             used = masks.any((1, 2))
             yield found[some[used]], turned(masks[used], grid.block_m)
 
-    def _by_pairs(self, chosen: Ints, start: int, stop: int) -> Iterator[tuple[Ints, Bytes]]:
+    def _by_shapes(self, chosen: Ints) -> Iterator[tuple[Ints, Ints, Bytes]]:
+        """Tiles whose rows and columns have the same distances and one mask go the same way."""
+        if not len(chosen):
+            return
+        grid = self.grid
+        columns, column = np.unique(self.rows.columns[self.tiles[chosen]], return_inverse=True)
+        column = column.reshape(-1)
+        queries, row_base, row_shape = _shapes(self.of_row, grid.block_m)
+        keys, column_base, column_shape = _shapes(self._of_columns(columns), grid.block_n)
+        row = self.tile_row[chosen]
+        kind = row_shape[row] * len(keys) + column_shape[column]
+        kind = kind * len(self.masks) + self._ids(self.tiles[chosen])
+        kinds, which = np.unique(kind, return_inverse=True)
+        by_kind = np.argsort(which.reshape(-1), kind="stable")
+        counts = np.bincount(which.reshape(-1), minlength=len(kinds))
+        stops = np.cumsum(counts)
+        base = row_base[row] * grid.width + column_base[column]
+        pair, ids = np.divmod(kinds, len(self.masks))
+        shapes = np.stack(np.divmod(pair, len(keys)))
+        for first in range(0, len(kinds), grid.at_once):
+            some = slice(first, first + grid.at_once)
+            kind_of, apart, masks = self._taken_apart(
+                queries[shapes[0, some]], keys[shapes[1, some]], self.masks[ids[some]]
+            )
+            kind_of += first
+            distinct, number = different(masks)
+            many = counts[kind_of]
+            entry = np.repeat(np.arange(len(kind_of)), many)
+            within = np.arange(len(entry)) - np.repeat(np.cumsum(many) - many, many)
+            tile = by_kind[stops[kind_of[entry]] - counts[kind_of[entry]] + within]
+            yield base[tile] + apart[entry], number[entry], masks[distinct]
+
+    def _taken_apart(self, query: Ints, key: Ints, masks: Bytes) -> tuple[Ints, Ints, Bytes]:
+        """For tiles of so many places: which of them, tiles beyond the first, and masks there."""
         grid, rows = self.grid, self.rows
-        size = grid.block_m * grid.block_n
-        found = [np.zeros(0, dtype=np.int64)]
-        for at in range(0, len(chosen), grid.at_once):
-            some = chosen[at : at + grid.at_once]
-            query = self.of_row[self.tile_row[some]]
-            key = self._of_columns(self.tiles[some])
-            bits = np.unpackbits(
-                self.masks[self._ids(self.tiles[some])], axis=-1, count=rows.block_n,
-                bitorder="little",
-            )  # fmt: skip
-            row = query // grid.block_m
-            bits[(query < 0) | (row < start) | (row >= stop)] = 0
-            line, j = np.divmod(np.flatnonzero(bits), rows.block_n)
-            i = query.reshape(-1)[line]
-            j = key.reshape(-1)[line // rows.block_m * rows.block_n + j]
-            code = (i // grid.block_m) * grid.width + j // grid.block_n
-            within = (i % grid.block_m) * grid.block_n + j % grid.block_n
-            found.append(code * size + within)
-        pairs = np.concatenate(found)
-        pairs.sort()
-        code, within = np.divmod(pairs, size)
-        is_first = np.concatenate([[True], code[1:] != code[:-1]])[: len(code)]
-        which, tiles = np.cumsum(is_first) - 1, code[is_first]
-        for first, some, own in _groups(which, len(tiles), grid.at_once):
-            bits = np.zeros((len(some), size), dtype=np.bool_)
-            bits[which[own] - first, within[own]] = True
-            bits = bits.reshape(-1, grid.block_m, grid.block_n)
-            yield tiles[some], np.packbits(bits, axis=-1, bitorder="little")
+        bits = np.unpackbits(masks, axis=-1, count=rows.block_n, bitorder="little")
+        bits[query < 0] = 0
+        line, j = np.divmod(np.flatnonzero(bits), rows.block_n)
+        tile = line // rows.block_m
+        i, j = query.reshape(-1)[line], key.reshape(-1)[tile * rows.block_n + j]
+        code = (i // grid.block_m) * grid.width + j // grid.block_n
+        within = (i % grid.block_m) * grid.block_n + j % grid.block_n
+        order = np.lexsort((code, tile))
+        tile, code, within = tile[order], code[order], within[order]
+        is_first = (tile[1:] != tile[:-1]) | (code[1:] != code[:-1])
+        is_first = np.concatenate([[True], is_first])[: len(tile)]
+        which = np.cumsum(is_first) - 1
+        found = [np.zeros((0, grid.block_m, -(-grid.block_n // 8)), dtype=np.uint8)]
+        for first, some, own in _groups(which, int(is_first.sum()), grid.at_once):
+            dense = np.zeros((len(some), grid.block_m * grid.block_n), dtype=np.bool_)
+            dense[which[own] - first, within[own]] = True
+            tiles = dense.reshape(-1, grid.block_m, grid.block_n)
+            found.append(np.packbits(tiles, axis=-1, bitorder="little"))
+        return tile[is_first], code[is_first], np.concatenate(found)
+
+
+def _shapes(targets: Ints, block: int) -> tuple[Ints, Ints, Ints]:
+    """Lists of places, each from the tile on in which its first place is.
+
+    Returns:
+        The different lists, that tile of each, and which list each is.
+
+    >>> shapes, base, which = _shapes(np.array([[4, 6], [-1, -1], [8, 10]]), 4)
+    >>> shapes[which].tolist(), base.tolist()
+    ([[0, 2], [-1, -1], [0, 2]], [1, 0, 2])
+    """
+    there = targets >= 0
+    least = np.where(there, targets, np.iinfo(np.int64).max).min(1)
+    base = np.where(there.any(1), least // block, 0)
+    moved = np.where(there, targets - base[:, None] * block, NO_PLACE)
+    shapes, which = np.unique(moved, axis=0, return_inverse=True)
+    return shapes, base, which.reshape(-1)
 
 
 def _groups(which: Ints, count: int, at_once: int) -> Iterator[tuple[int, Ints, slice]]:
