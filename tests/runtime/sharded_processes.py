@@ -409,12 +409,15 @@ def check_training(way: str) -> None:
 def check_peer(what: str) -> str | None:
     """Process 1 ends, raises or is late; what process 0 says of it."""
     plan = attnloom.load("longformer", reach=9).compile(200, block=16)
-    sharded = distributed.shard(plan)
+    group = dist.new_group(timeout=timedelta(seconds=5))
+    dist.barrier()  # nobody is late for anything else
+    sharded = distributed.shard(plan, group)
     part = sharded.scatter(torch.randn(1, 1, 200, 16, requires_grad=True))
+    dist.barrier()
     if sharded.rank == 1:
         if what == "ends":
             os._exit(0)
-        time.sleep(6)
+        time.sleep(12)
         return None
     try:
         output = distributed.attention(part, part, part, sharded)
