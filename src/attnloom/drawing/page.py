@@ -9,8 +9,9 @@ from attnloom.compiler.analysis.as_text import CAVEAT, as_text
 from attnloom.compiler.analysis.facts import Fact, facts
 from attnloom.compiler.analysis.report import Report
 from attnloom.compiler.analysis.spelling import how
+from attnloom.drawing.arrivals import arrival_plot
+from attnloom.drawing.drawing import Drawing
 from attnloom.drawing.plots import (
-    Drawing,
     arc_plot,
     close_plot,
     coverage_plot,
@@ -36,6 +37,11 @@ _CARDS: tuple[tuple[str, str, Callable[[Report], Drawing | None]], ...] = (
     ("Hops", "How many reads lie between the intended pairs.", hop_plot),
     ("Receptive field", "What a token knows of after each layer.", growth_plot),
     ("Coverage", "What is connected after each layer; kinds of layers by colour.", coverage_plot),
+    (
+        "Arrival",
+        "After which layer a query knows of a source: the darker, the later.",
+        arrival_plot,
+    ),
     ("Hubs", "Who carries the traffic between tokens that do not read each other.", hub_plot),
     ("Cut profile", "How much crosses each place of the sequence.", cut_plot),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -18,12 +17,12 @@ from attnloom.compiler.analysis.report import Report
 from attnloom.compiler.analysis.spelling import decimal, how, share
 from attnloom.compiler.analysis.stack import Layer
 from attnloom.drawing import svg
+from attnloom.drawing.arrivals import arrival_plot
+from attnloom.drawing.drawing import CELLS, HEIGHT, WIDTH, Drawing
 from attnloom.drawing.svg import RULE_COLORS, Scale
 
-WIDTH, HEIGHT = 640, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 18, 34, 46
 
-CELLS = 256
 CLOSE = 64
 """Positions of the close picture."""
 
@@ -31,14 +30,6 @@ MOST_ARCS = 64
 """Tokens up to which every read is drawn as an arc."""
 
 _MOST_BARS = 48
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A plot, and how what it shows was found."""
-
-    svg: str
-    label: str
 
 
 def write_plots(report: Report, folder: Path) -> list[Path]:
@@ -465,6 +456,7 @@ PLOTS: Mapping[str, Callable[[Report], Drawing | None]] = {
     "hops": hop_plot,
     "growth": growth_plot,
     "coverage": coverage_plot,
+    "arrival": arrival_plot,
     "hubs": hub_plot,
     "cut": cut_plot,
     "arcs": arc_plot,
