@@ -16,8 +16,11 @@ from attnloom.compiler.runs import Ints
 MOST_LAYERS = 64
 """Layers that are followed at most."""
 
-_MOST_WORK = 1 << 28
-"""Ranges united, over all layers and sources."""
+_MOST_WORK = 1 << 24
+"""Ranges united and positions looked at, for 64 sources each, over all layers."""
+
+_LONG, _FEW_SOURCES = 1 << 17, 64
+"""Positions beyond which only so many sources are followed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +48,10 @@ class Arrival:
 def arrival(stack: Stack, cells: int) -> Arrival | None:
     """The layers of a stack followed from some sources on, all of them if there are few.
 
-    Information passes through the layers in their order. `None` where it is too much work.
+    Information passes through the layers in their order, as far as a bounded amount of work
+    goes. `None` where that is not even one layer.
     """
-    count = min(cells, stack.length)
+    count = min(cells if stack.length <= _LONG else _FEW_SOURCES, stack.length)
     edges = np.linspace(0, stack.length, count + 1).round().astype(np.int64)
     sources = (edges[:-1] + edges[1:]) // 2
     try:
@@ -56,8 +60,9 @@ def arrival(stack: Stack, cells: int) -> Arrival | None:
         return None
     words = _own(sources, stack.length)
     steps = stack.order if stack.is_counted else (0,) * MOST_LAYERS
-    steps = steps[:MOST_LAYERS]
-    if sum(max(tables[kind].num_ranges, 1) for kind in steps) * len(words) > _MOST_WORK:
+    work = np.cumsum([(tables[kind].num_ranges + stack.length) * len(words) for kind in steps])
+    steps = steps[: min(MOST_LAYERS, np.searchsorted(work, _MOST_WORK, side="right"))]
+    if not steps:
         return None
     known, total, last = np.zeros((count, count), dtype=np.int64), np.zeros((count, count)), 0
     followed: int | None = len(steps)
