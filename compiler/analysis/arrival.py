@@ -61,7 +61,7 @@ def arrival(stack: Stack, cells: int) -> Arrival | None:
     words = _own(sources, stack.length)
     steps = stack.order if stack.is_counted else (0,) * MOST_LAYERS
     work = np.cumsum([(tables[kind].num_ranges + stack.length) * len(words) for kind in steps])
-    steps = steps[: min(MOST_LAYERS, np.searchsorted(work, _MOST_WORK, side="right"))]
+    steps = steps[: min(MOST_LAYERS, int(np.searchsorted(work, _MOST_WORK, side="right")))]
     if not steps:
         return None
     known, total, last = np.zeros((count, count), dtype=np.int64), np.zeros((count, count)), 0
