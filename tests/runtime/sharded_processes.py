@@ -12,6 +12,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -246,6 +247,8 @@ def check_refusals() -> None:
     longer = attnloom.load("longformer", reach=4).compile(200 + 16 * (rank == 1), block=16)
     _refused(lambda: distributed.shard(longer), "process 1 has another length than process 0")
     plan = attnloom.load("longformer", reach=4).compile(200, block=16)
+    with mock.patch("attnloom.runtime.sharded.version", lambda _: f"0.0.{rank}"):
+        _refused(lambda: distributed.shard(plan), "process 1 has another version than process 0")
     _refused(lambda: distributed.shard(plan, balance="even"), "balance must be one of auto")
     few = attnloom.load("longformer", reach=4).compile(200, block=256)
     _refused(lambda: distributed.shard(few), "compile with a smaller block")
