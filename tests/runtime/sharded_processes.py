@@ -247,7 +247,7 @@ def check_refusals() -> None:
     longer = attnloom.load("longformer", reach=4).compile(200 + 16 * (rank == 1), block=16)
     _refused(lambda: distributed.shard(longer), "process 1 has another length than process 0")
     plan = attnloom.load("longformer", reach=4).compile(200, block=16)
-    with mock.patch("attnloom.runtime.sharded.version", lambda _: f"0.0.{rank}"):
+    with mock.patch("attnloom.runtime.sharded.version", return_value=f"0.0.{rank}"):
         _refused(lambda: distributed.shard(plan), "process 1 has another version than process 0")
     _refused(lambda: distributed.shard(plan, balance="even"), "balance must be one of auto")
     few = attnloom.load("longformer", reach=4).compile(200, block=256)
