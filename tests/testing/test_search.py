@@ -11,7 +11,7 @@ import pytest
 import attnloom
 from attnloom.compiler.analysis.contracts import Answer
 from attnloom.contracts import Case
-from attnloom.testing.search import Result, Search
+from attnloom.testing.search import Result, Search, _BrokenError, _Hunt
 
 
 def search(text: str, **options: object) -> Result:
@@ -61,21 +61,36 @@ def test_each_broken_contract_has_its_own_smallest_case() -> None:
     }  # fmt: skip
 
 
-def test_heads_layers_and_inputs_are_drawn_where_they_matter() -> None:
-    result = search("""
-        pattern p {
-            input doc: segments; input picks: links; input t: tokens
-            when head == 2 and layer == 1 { same(doc) | links(picks) | global(t) } else { self }
-            expect symmetric
-            expect reads_per_token <= 2
-        }
-    """)
+WITH_INPUTS = """
+    pattern p {
+        input doc: segments; input picks: links; input t: tokens
+        when head == 2 and layer == 1 { same(doc) | links(picks) | global(t) } else { self }
+        expect symmetric
+        expect reads_per_token <= 2
+    }
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_heads_layers_and_inputs_are_drawn_where_they_matter(seed: int) -> None:
+    result = search(WITH_INPUTS, seed=seed, examples=500)  # as many as the command draws
     found = smallest(result)
     assert set(found) == {"symmetric", "reads_per_token <= 2"}
     for case in found.values():
         assert (case.heads, case.layers) == (3, 2)
     assert found["symmetric"].n == 2
     assert found["reads_per_token <= 2"].n == 3
+
+
+def test_positions_that_a_case_does_not_need_are_taken_out() -> None:
+    hunt = _Hunt(attnloom.parse(WITH_INPUTS))
+    picks = [[6], [], [], [], [], [], []]
+    case = Case(7, 3, 2, inputs={"doc": [0, 0, 0, 0, 0, 0, 1], "picks": picks, "t": []})
+    with pytest.raises(_BrokenError):
+        hunt.look_at(case)
+    hunt.go_on(may_shorten=True)
+    (found,) = hunt.best.values()
+    assert found.case == Case(2, 3, 2, inputs={"doc": [0, 1], "picks": [[1], []], "t": []})
 
 
 def test_what_is_given_is_not_drawn() -> None:

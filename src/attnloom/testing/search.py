@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,9 @@ MAX_N = 256
 
 _MOST_PLACES = 4
 """Most heads, and most layers."""
+
+_MOST_TRIES = 256
+"""Cases that are looked at to shorten one."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Search:
             try:
                 self._test(pattern, hunt)()
             except _BrokenError:
-                hunt.go_on()
+                # What is given is for the lengths that it is given for.
+                hunt.go_on(may_shorten=not self.lengths and not self.inputs)
             except Unsatisfiable:
                 break
             else:
@@ -117,11 +121,11 @@ class _Hunt:
         self.found: Finding | None = None
         self.drawn = [0, 0]
 
-    def go_on(self) -> None:
+    def go_on(self, *, may_shorten: bool) -> None:
         """Hunt for the other contracts: the case at hand is the smallest that breaks this one."""
         assert self.found is not None
         key = id(self.found.outcome.contract)
-        self.best[key] = self.found
+        self.best[key] = self._shortened(self.found) if may_shorten else self.found
         self.hunted.discard(key)
         self.is_over = not self.hunted
         self._begin()
@@ -144,12 +148,56 @@ class _Hunt:
                 raise _BrokenError
             self.best[key] = combined([[self.best.get(key, finding)], [finding]])[0]
 
+    def _shortened(self, found: Finding) -> Finding:
+        """The same without the positions that it does not need.
+
+        A shorter sequence needs shorter inputs, which are drawn after it, so that simpler draws
+        alone do not always lead there.
+        """
+        tries, position = 0, found.case.n
+        while tries < _MOST_TRIES and position > 0 and found.case.n > 1:
+            tries, position = tries + 1, position - 1
+            shorter = self._failing(_without(found.case, position, self.whole.inputs))
+            if shorter is not None:  # those that were needed before may not be now
+                found, position = shorter, shorter.case.n
+        return found
+
+    def _failing(self, case: Case) -> Finding | None:
+        try:
+            findings = check_case(self.pattern, case)
+        except PatternError:
+            return None
+        return next((one for one in findings if one.fails), None)
+
     def _count(self, which: int) -> None:
         """Cases that are drawn, not those that make one simpler; most of all rounds."""
         if self.found is None:
             self.drawn[which] += 1
             self.tried = max(self.tried, self.drawn[0])
             self.meaningless = max(self.meaningless, self.drawn[1])
+
+
+def _without(case: Case, position: int, kinds: Mapping[str, str]) -> Case:
+    """A case in which a position is taken out of the sequence and of its inputs.
+
+    >>> _without(Case(3, inputs={"t": [0, 2], "l": [[2], [1], []]}), 1,
+    ...          {"t": "tokens", "l": "links"}).inputs
+    {'t': [0, 1], 'l': [[1], []]}
+    """
+
+    def kept(positions: Sequence[int]) -> list[int]:
+        return [one - (one > position) for one in positions if one != position]
+
+    def row(values: Sequence[Any]) -> list[Any]:
+        return [*values[:position], *values[position + 1 :]]
+
+    ways: dict[str, Callable[[Any], list[Any]]] = {
+        "tokens": kept,
+        "segments": row,
+        "links": lambda rows: [kept(keys) for keys in row(rows)],
+    }
+    inputs = {name: ways[kinds[name]](value) for name, value in case.inputs.items()}
+    return replace(case, n=case.n - 1, inputs=inputs)
 
 
 @st.composite
