@@ -106,13 +106,14 @@ def main() -> None:
     sharded = distributed.shard(plan, mesh["context"])
 
     torch.manual_seed(0)
-    model: nn.Module = Model(options.length).to(device)
+    whole = Model(options.length).to(device)
+    model: nn.Module = whole
     if options.fsdp:
-        for layer in model.layers:  # type: ignore[union-attr]
+        for layer in whole.layers:
             fully_shard(layer, mesh=mesh["data", "context"]._flatten())
-        fully_shard(model, mesh=mesh["data", "context"]._flatten())
+        fully_shard(whole, mesh=mesh["data", "context"]._flatten())
     else:
-        model = DistributedDataParallel(model)
+        model = DistributedDataParallel(whole)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
     rows = options.batch // options.data

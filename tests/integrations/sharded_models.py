@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from integration_helpers import DECODERS, HEADS, LAYERS, model_of, words
+from sharded_processes import refused
 from torch.nn.functional import cross_entropy
 
 import attnloom
@@ -54,19 +55,10 @@ def check_model(case: dict[str, Any]) -> None:
         )
 
     if first.rank == 1:
-        _refused(lambda: model(first.scatter(ids, 1), sharded_plan=sharded), "position_ids must be")
+        refused(lambda: model(first.scatter(ids, 1), sharded_plan=sharded), "position_ids must be")
         mask = torch.ones(BATCH, first.local_len)
         mask[0, 0] = 0
-        _refused(
+        refused(
             lambda: model(first.scatter(ids, 1), mask, first.positions[None], sharded_plan=sharded),
             "padding over several processes",
         )
-
-
-def _refused(call: Any, message: str) -> None:
-    try:
-        call()
-    except ValueError as error:
-        assert message in str(error), str(error)  # noqa: PT017
-        return
-    raise AssertionError(f"not refused: {message}")

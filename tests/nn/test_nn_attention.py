@@ -423,9 +423,9 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(
         TypeError, match=r"qk_norm must make a module.*torch\.nn\.RMSNorm, got True"
     ):
-        PatternAttention(32, 4, pattern, qk_norm=True)  # type: ignore[arg-type]
+        PatternAttention(32, 4, pattern, qk_norm=True)
     with pytest.raises(TypeError, match=r"rope must be a function.*Rope\(head_dim\), got True"):
-        PatternAttention(32, 4, pattern, rope=True)  # type: ignore[arg-type]
+        PatternAttention(32, 4, pattern, rope=True)
     with pytest.raises(ValueError, match="query must have a width of 32, got 8"):
         PatternAttention(32, 4, pattern, rope=Rope(32))(torch.randn(2, 10, 32))
     module = PatternAttention(32, 4, pattern)

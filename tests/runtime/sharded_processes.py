@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -49,9 +51,13 @@ class Processes:
         pipes = {id(pipe): rank for rank, pipe in enumerate(self._pipes)}
         while len(results) < self.ranks:
             open_pipes = [pipe for rank, pipe in enumerate(self._pipes) if rank not in results]
-            for pipe in wait(open_pipes, timeout=self.seconds + 60) or [None]:
+            ready = wait(open_pipes, timeout=self.seconds + 60)
+            if not ready:
+                self.stop()
+                raise AssertionError(f"{task}: no answer")
+            for pipe in ready:
                 try:
-                    error, result = pipe.recv() if pipe is not None else ("no answer", None)  # type: ignore[union-attr]
+                    error, result = pipe.recv()
                 except EOFError:
                     error, result = None, "ended"
                 if error is not None:
@@ -243,37 +249,33 @@ def check_refusals() -> None:
     """Another plan, or a bad call, is named before anything is exchanged."""
     rank = dist.get_rank()
     mine = attnloom.load("longformer", reach=4 + (rank == 1)).compile(200, block=16)
-    _refused(lambda: distributed.shard(mine), "process 1 has another pattern than process 0: ")
+    refused(lambda: distributed.shard(mine), "process 1 has another pattern than process 0: ")
     longer = attnloom.load("longformer", reach=4).compile(200 + 16 * (rank == 1), block=16)
-    _refused(lambda: distributed.shard(longer), "process 1 has another length than process 0")
+    refused(lambda: distributed.shard(longer), "process 1 has another length than process 0")
     plan = attnloom.load("longformer", reach=4).compile(200, block=16)
     with mock.patch("attnloom.runtime.sharded.version", return_value=f"0.0.{rank}"):
-        _refused(lambda: distributed.shard(plan), "process 1 has another version than process 0")
-    _refused(lambda: distributed.shard(plan, balance="even"), "balance must be one of auto")
+        refused(lambda: distributed.shard(plan), "process 1 has another version than process 0")
+    refused(lambda: distributed.shard(plan, balance="even"), "balance must be one of auto")
     few = attnloom.load("longformer", reach=4).compile(200, block=256)
-    _refused(lambda: distributed.shard(few), "compile with a smaller block")
+    refused(lambda: distributed.shard(few), "compile with a smaller block")
     tall = attnloom.load("longformer", reach=4).compile(200, block=(32, 16))
-    _refused(lambda: distributed.shard(tall), "square tiles")
+    refused(lambda: distributed.shard(tall), "square tiles")
     sharded = distributed.shard(plan)
     tensor = torch.randn(1, 1, 200, 16)
-    _refused(lambda: distributed.attention(tensor, tensor, tensor, sharded), "query must have the")
-    _refused(lambda: sharded.scatter(tensor, -1), "tensor must have the 200 positions")
+    refused(lambda: distributed.attention(tensor, tensor, tensor, sharded), "query must have the")
+    refused(lambda: sharded.scatter(tensor, -1), "tensor must have the 200 positions")
     part = sharded.scatter(tensor)
-    _refused(lambda: distributed.attention(part, part, part[..., :8], sharded), "value must have")
+    refused(lambda: distributed.attention(part, part, part[..., :8], sharded), "value must have")
     slopes = torch.ones(1)
-    _refused(
-        lambda: distributed.attention(part, part, part, sharded, alibi_slopes=slopes),  # type: ignore[call-overload]
+    refused(
+        lambda: distributed.attention(part, part, part, sharded, alibi_slopes=slopes),
         "alibi_slopes must be None",
     )
 
 
-def _refused(call: Callable[[], object], message: str) -> None:
-    try:
+def refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         call()
-    except ValueError as error:
-        assert message in str(error), str(error)  # noqa: PT017
-        return
-    raise AssertionError(f"not refused: {message}")
 
 
 def check_special_values() -> None:

@@ -102,11 +102,11 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(TypeError, match=r"got torch\.float32; write mask == 0 if it is added"):
         Plan.from_mask(torch.ones(3, 3))
     with pytest.raises(TypeError, match="blocks must be a boolean tensor, got list"):
-        Plan.from_blocks([[True]], 64)  # type: ignore[arg-type]
+        Plan.from_blocks([[True]], 64)
     with pytest.raises(ValueError, match="heads must be those of mask, 2, got 3"):
         Plan.from_mask(torch.ones(2, 3, 3, dtype=torch.bool), heads=3)
     with pytest.raises(TypeError, match="as create_block_mask makes it, got function"):
-        Plan.from_block_mask(lambda b, h, q, k: q >= k)  # type: ignore[arg-type]
+        Plan.from_block_mask(lambda b, h, q, k: q >= k)
     with pytest.raises(ValueError, match=r"mask must have shape \(queries, keys\)"):
         Plan.from_mask(torch.ones(3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"blocks must have shape \(..., 2, 1\)"):
