@@ -52,3 +52,23 @@ class Modifiers(NamedTuple):
     def is_plain(self) -> bool:
         """Whether scores are only multiplied, and sinks are all there may be beside them."""
         return not self.softcap and self.alibi_slopes is None and self.key_lengths is None
+
+
+def with_sinks(
+    output: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention of which `exp(sinks)` joins the sums; a sink of `-inf` changes nothing.
+
+    Shapes:
+        output: `(batch, heads, length, head_dim)`; lse: `(batch, heads, length)`; sinks: `(heads,)`
+
+    >>> output, lse = with_sinks(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1))
+    >>> output.item(), lse.exp().item()
+    (0.5, 2.0)
+    """
+    sinks = sinks.to(lse.dtype)[:, None]
+    silent = (lse == -torch.inf) & (sinks == -torch.inf)
+    # Where there is nothing at all, any total will do but -inf, whose gradients are NaN.
+    total = torch.logaddexp(lse.masked_fill(silent, 0.0), sinks)
+    share = torch.exp(lse - total)
+    return (output * share[..., None]).to(output.dtype), total.masked_fill(silent, -torch.inf)

@@ -9,6 +9,7 @@ import torch
 from attnloom.runtime.attention import attention as attend
 from attnloom.runtime.checks import Arguments, check_arguments, dtype_to_run
 from attnloom.runtime.exchange import Exchange, taken, tied
+from attnloom.runtime.modifiers import with_sinks
 from attnloom.runtime.sharded import Keys, ShardedPlan
 
 
@@ -103,7 +104,7 @@ def attention(
     # Cast under autocast, so that keys travel as small as they are used.
     output, lse = call.run(*(x.to(dtype_to_run(x)) for x in (query, key, value)))
     if sinks is not None:
-        output, lse = _with_sinks(output, lse, sinks)
+        output, lse = with_sinks(output, lse, sinks)
     return (output, lse) if return_lse else output
 
 
@@ -245,13 +246,6 @@ def merged(outputs: torch.Tensor, logs: torch.Tensor) -> Part:
     safe = torch.where(some, total, 1.0)
     output = (weights[..., None] * outputs.to(logs.dtype)).sum(0) / safe[..., None]
     return Part(output, torch.where(some, safe.log() + most, -torch.inf))
-
-
-def _with_sinks(output: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> Part:
-    """The same with `exp(sinks)` in the sums."""
-    total = torch.logaddexp(lse, sinks.to(lse.dtype)[:, None])
-    share = (lse - total).exp()
-    return Part((output * share[..., None]).to(output.dtype), total)
 
 
 def _check(

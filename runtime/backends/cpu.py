@@ -21,7 +21,7 @@ from attnloom.runtime.backends._cpu_plan import (
     operands,
     prepare,
 )
-from attnloom.runtime.modifiers import Modifiers
+from attnloom.runtime.modifiers import Modifiers, with_sinks
 from attnloom.runtime.plan import Operands
 
 __all__ = ["DTYPES", "backward", "forward", "operands", "refusal"]
@@ -63,16 +63,7 @@ def forward(
         choice = layout_of_head.expand(len(query), -1).tolist()
         halves = halves_of(Operands(tuple(tensors), tuple(sizes)))
         forward_again(query, key, value, output, lse, halves, choice, modifiers, everywhere=True)
-    return (output, lse) if modifiers.sinks is None else _with_sinks(output, lse, modifiers.sinks)
-
-
-def _with_sinks(
-    output: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same with `exp(sinks)` in the sums."""
-    total = torch.logaddexp(lse, sinks[:, None])
-    share = torch.exp(lse - total).masked_fill_(lse == -torch.inf, 0.0)
-    return (output * share[..., None]).to(output.dtype), total
+    return (output, lse) if modifiers.sinks is None else with_sinks(output, lse, modifiers.sinks)
 
 
 def _forward_fast(

@@ -146,7 +146,9 @@ def _attend_rows(
     last = len(key) - 1
     unused = lists == last
     scale, softcap, slope, sink, _ = modifiers
-    reads_nothing = unused.all(1) if sink is None else torch.zeros_like(unused[:, 0])
+    reads_nothing = unused.all(1)
+    if sink is not None:
+        reads_nothing = reads_nothing & (sink == -torch.inf)
     # Not `key[lists]`, whose gradient is summed in an order that depends on the threads.
     keys, values = (embedding(lists, x, padding_idx=last) for x in (key, value))
     scores = torch.einsum("rd,rkd->rk", query, keys) * scale

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from modifier_helpers import MODIFIERS, allowed_by, dense, given, results_with_sinks
 from runtime_helpers import inputs, plan_of, window, wishes_for
 
 from attnloom.runtime.attention import attention
+from attnloom.runtime.modifiers import with_sinks
 
 N = 90
 
@@ -51,10 +54,30 @@ def test_keys_behind_the_length_may_hold_anything(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_sink_of_minus_infinity_is_no_sink(backend: str) -> None:
-    plan = plan_of(window(N, N, 9)[None, None], 32, 32)
+    allowed = window(N, N, 9)
+    allowed[7] = False  # a row that reads nothing
+    plan = plan_of(allowed[None, None], 32, 32)
     query, key, value = inputs((1, 1, N, 16), 1, N, torch.float64)
-    sinks = torch.full((1,), -torch.inf, dtype=torch.float64)
-    torch.testing.assert_close(
-        attention(query, key, value, plan, sinks=sinks, backend=backend),
-        attention(query, key, value, plan, backend=backend),
-    )
+    sinks = torch.full((1,), -torch.inf, dtype=torch.float64, requires_grad=True)
+
+    def results(**own: torch.Tensor) -> list[torch.Tensor]:
+        output, lse = attention(query, key, value, plan, return_lse=True, backend=backend, **own)
+        wanted = [query, key, value, *own.values()]
+        loss = (output * output).sum() + lse[lse > -torch.inf].sum()
+        return [output, lse, *torch.autograd.grad(loss, wanted)]
+
+    *got, d_sinks = results(sinks=sinks)
+    torch.testing.assert_close(got, results())
+    assert d_sinks.tolist() == [0.0]
+
+
+def test_gradients_through_sinks_are_finite_where_there_is_nothing() -> None:
+    output = torch.zeros(1, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    lse = torch.tensor([[[-torch.inf, 0.5]]], dtype=torch.float64, requires_grad=True)
+    for value in (-torch.inf, 0.25):
+        sinks = torch.tensor([value], dtype=torch.float64, requires_grad=True)
+        found, total = with_sinks(output + 1, lse, sinks)
+        expected = torch.tensor([[-torch.inf, 0.5]]).double().exp() + math.exp(value)
+        torch.testing.assert_close(total[0].exp(), expected)
+        loss = found.sum() + total[total > -torch.inf].sum()
+        assert all(x.isfinite().all() for x in torch.autograd.grad(loss, [output, lse, sinks]))
