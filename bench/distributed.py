@@ -35,7 +35,7 @@ from torch.nn.attention.flex_attention import flex_attention
 import attnloom
 from attnloom import distributed
 from attnloom.runtime import exchange
-from bench import machine
+from bench import cpu, machine
 
 OURS, TOGETHER, GATHER, TORCH = "attnloom", "attnloom without overlap", "gather all", "torch"
 
@@ -44,31 +44,10 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is computed: Longformer's pattern, in float32."""
+class Problem(cpu.Problem):
+    """That of `python -m bench cpu`, in float32, over some processes."""
 
     ranks: int = 2
-    length: int = 16384
-    reach: int = 256
-    marks: int = 16
-    heads: int = 4
-    head_dim: int = 64
-
-    def allows(self, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-        """Whether query `i` reads key `j`."""
-        near: torch.Tensor = (i - j).abs() <= self.reach
-        return near | (i < self.marks) | (j < self.marks)
-
-    def plan(self) -> attnloom.Plan:
-        """By way of the pattern language."""
-        pattern = attnloom.load("longformer", reach=self.reach, cls=range(self.marks))
-        return pattern.compile(self.length, heads=self.heads)
-
-    def draw(self) -> tuple[torch.Tensor, ...]:
-        """Query, key, value, and a gradient of the output, of the whole sequence."""
-        generator = torch.Generator().manual_seed(0)
-        shape = (1, self.heads, self.length, self.head_dim)
-        return tuple(torch.randn(shape, generator=generator) for _ in range(4))
 
 
 @contextmanager
@@ -220,8 +199,9 @@ def ways(problem: Problem, with_torch: bool) -> tuple[list[Way], dict[str, str]]
 
 def measure(problem: Problem, rounds: int, with_torch: bool) -> dict[str, Any]:
     """What one process finds."""
-    whole = problem.draw()
-    expected = attnloom.attention(*whole[:3], problem.plan())
+    tensors, grad = problem.draw("float32")
+    whole = (*tensors, grad)
+    expected = attnloom.attention(*tensors, problem.plan())
     every, missing = ways(problem, with_torch)
     found: dict[str, Any] = {}
     seconds: dict[str, dict[str, list[float]]] = {}
@@ -355,8 +335,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     options = parser.parse_args(arguments)
     problem = Problem(
-        options.ranks, options.length, options.reach, options.marks, options.heads,
-        options.head_dim,
+        options.length, options.reach, options.marks, options.heads, options.head_dim,
+        options.ranks,
     )  # fmt: skip
     result = run(problem, options.rounds, with_torch=not options.without_torch)
     if options.json:
