@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 import attnloom
+from attnloom.integrations.transformers import PatternCache, use
 
 LAYERS, HEADS, WIDTH, WORDS = 4, 4, 32, 61
 
@@ -112,3 +114,67 @@ def padding(lengths: list[int], length: int, side: str) -> torch.Tensor:
     for row, real in zip(mask, lengths, strict=True):
         row[slice(length - real, None) if side == "left" else slice(0, real)] = 1
     return mask
+
+
+BOTH_WAYS = {
+    "longformer": attnloom.load("longformer", reach=3),
+    "end": attnloom.parse("pattern p { window(each_side=2); global(-1) }"),
+    "layers": attnloom.parse(
+        """pattern p {
+            when layer % 2 == 0 { window(each_side=2) } else { random(links=5) | self }
+        }"""
+    ),
+}
+CAUSAL = {
+    "sinks": attnloom.load("streaming_llm", sinks=2, recent=5),
+    "gemma": attnloom.load("gemma3", recent=4),
+    "layers and heads": attnloom.parse(
+        """pattern p {
+            when layer < layers - 1 { window(last=4); global(first 1) } else { full }
+            when head == 1 { random(links=2, seed=7) }
+            only causal
+        }"""
+    ),
+}
+
+
+def outputs(model: Any, ids: torch.Tensor, mask: torch.Tensor | None, **given: Any) -> torch.Tensor:
+    found = model(ids, attention_mask=mask, **given)
+    logits = found.logits if hasattr(found, "logits") else found.last_hidden_state
+    assert isinstance(logits, torch.Tensor)
+    return logits
+
+
+def step(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """The gradients of one step of training, over the real tokens."""
+    model.train().zero_grad()
+    logits = outputs(model, ids, mask)
+    if mask is not None:
+        logits = logits[mask.bool()]
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, -2)[:, :WORDS], ids[ids > 0][: len(logits.flatten(0, -2))]
+    )
+    loss.backward()
+    model.eval()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def both(model: Any, pattern: attnloom.Pattern) -> tuple[Any, Any]:
+    """The model with the pattern, and another with eager attention over the dense masks."""
+    other = copy.deepcopy(model)
+    use_eager(other, pattern)
+    use(model, pattern)
+    return model, other
+
+
+def cache_of(kind: str, model: Any, length: int) -> dict[str, Any]:
+    """What a model is told to use a kind of cache."""
+    import transformers
+
+    if kind == "pattern":
+        return {"past_key_values": PatternCache(model, length)}
+    if kind == "dynamic":
+        return {"past_key_values": transformers.DynamicCache()}
+    if kind == "static":
+        return {"cache_implementation": "static", "disable_compile": True}
+    return {"use_cache": False}
